@@ -1,0 +1,8 @@
+"""Alembic's environment: runs on the connection `records.migrate` hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=False)
+context.run_migrations()
