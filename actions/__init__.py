@@ -1,0 +1,1 @@
+"""What changes the world: the action catalogue, plans, connectors and their execution."""

@@ -1,0 +1,1 @@
+"""One module a downstream system; each implements the actions of that system."""

@@ -1,0 +1,1 @@
+"""One module a skill; `handlers/skills/registry.py` lists them."""

@@ -1,0 +1,25 @@
+"""Every skill of the product: one line each."""
+
+from __future__ import annotations
+
+from actions.catalogue import Catalogue
+from handlers.skill import Skill
+from handlers.skills.close_ticket import CloseTicket
+from handlers.skills.create_ticket import CreateTicket
+from handlers.skills.draft_reply import DraftReply
+from handlers.skills.help import Help
+from handlers.skills.my_tickets import MyTickets
+from handlers.skills.summarise_thread import SummariseThread
+
+
+def build_skills(catalogue: Catalogue) -> tuple[Skill, ...]:
+    """The skills, in the order help lists them."""
+    skills: list[Skill] = [
+        SummariseThread(),
+        DraftReply(),
+        CreateTicket(catalogue),
+        CloseTicket(catalogue),
+        MyTickets(),
+    ]
+    skills.append(Help(lambda: skills))
+    return tuple(skills)
