@@ -135,6 +135,10 @@ class Directory:
     def person(self, person_id: str) -> Person | None:
         return self._snapshot.people.get(person_id)
 
+    def everyone(self) -> tuple[Person, ...]:
+        """Return all people, in the file's order."""
+        return tuple(self._snapshot.people.values())
+
     def members(self, group: str) -> tuple[Person, ...]:
         """Return the active people of a group and of the groups it includes, by id; nobody for an unknown group."""
         return self._snapshot.by_group.get(group, ())

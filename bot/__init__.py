@@ -1,0 +1,1 @@
+"""The surfaces, the web server, the command line, and the composition root."""

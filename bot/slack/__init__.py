@@ -1,0 +1,1 @@
+"""Slack, behind slack-bolt: intake, listeners, rendering and the Web API."""

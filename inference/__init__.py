@@ -1,0 +1,1 @@
+"""Everything that guesses: the language model, the offline engine, embeddings and classifiers."""
