@@ -1,0 +1,1 @@
+"""Microsoft Teams, behind botbuilder-core: intake, token checks, rendering and the connector service."""
