@@ -36,6 +36,8 @@ MAX_ATTEMPTS = 8
 """Tries of one execution before an unreachable system makes it `unknown`, for a person to look at."""
 FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(minutes=2)
+NO_ANSWER = "The system did not answer in time."
+MAY_HAVE_HAPPENED = "It may or may not have happened. Please look there, then ask again if it is not done."
 
 logger = structlog.get_logger(__name__)
 
@@ -71,9 +73,7 @@ class Executor:
 
     async def run(self, execution_id: str) -> State | None:
         """Run it if it is due; returns the state reached, None when there was nothing to do."""
-        held = await self._database.write(
-            lambda tx: executions.claim(tx, execution_id, lease=self._longest_timeout() + executions.LEASE_MARGIN)
-        )
+        held = await self._database.write(lambda tx: executions.claim(tx, execution_id, lease=self._lease()))
         if held is None:
             return None
         with structlog.contextvars.bound_contextvars(execution_id=held.id, approval_id=held.approval_id):
@@ -83,13 +83,15 @@ class Executor:
                 logger.warning("execution_taken_over", fence=held.fence)
                 return None
 
-    def _longest_timeout(self) -> timedelta:
-        return max((spec.timeout for spec in self._catalogue.specs()), default=timedelta())
+    def _lease(self) -> timedelta:
+        longest = max((spec.timeout for spec in self._catalogue.specs()), default=timedelta())
+        return longest + executions.LEASE_MARGIN
 
     async def _run_claimed(self, held: Execution) -> State:
         stored, refusal = await self._database.read(lambda tx: self._check(tx, held))
         if stored is None or refusal is not None:
-            return await self._end(held, *(refusal or (State.FAILED, "Its plan cannot be read. Nothing was done.")))
+            state, message = refusal or _stopped(held, State.FAILED, "Its plan cannot be read.")
+            return await self._end(held, state, message)
         calls = stored.plan().calls
         while held.step < len(calls):
             try:
@@ -97,7 +99,7 @@ class Executor:
             except _Ended as ended:
                 return await self._end(held, ended.state, ended.message, request_id=stored.request_id)
             except _Later as later:
-                return await self._later(held, later.message)
+                return await self._later(held, later, stored.request_id)
         done = " ".join(str(result["text"]) for result in held.results)
         self._fault_point("before_done")
         return await self._end(held, State.DONE, done, request_id=stored.request_id)
@@ -112,7 +114,7 @@ class Executor:
         except ValueError:
             return None, None
         if stored.digest != held.digest:
-            return stored, (State.FAILED, "The stored plan is not the one that was ordered. Nothing was done.")
+            return stored, _stopped(held, State.FAILED, "The stored plan is not the one that was ordered.")
         if held.sending is not None or held.step:
             # Something may have been sent already under a check that passed; now it has to be brought to an end.
             return stored, None
@@ -125,13 +127,13 @@ class Executor:
         return stored, None if verdict is None else (State.STALE, verdict)
 
     async def _call(self, held: Execution, request_id: str, call: PlannedCall) -> Execution:
-        spec, connector = self._find(call)
+        spec, connector = self._find(held, call)
         key = f"{held.id}:{held.step}"
         effect: Effect | None = None
         if held.sending == held.step:
             effect = await self._after_interruption(spec, connector, key)
         else:
-            await self._check_target(call, connector)
+            await self._check_target(held, spec, connector, call)
         if effect is None:
             effect = await self._send(held, spec, connector, call, key)
         self._fault_point("after_call")
@@ -143,26 +145,27 @@ class Executor:
 
         return await self._database.write(record)
 
-    def _find(self, call: PlannedCall) -> tuple[ActionSpec, Connector]:
+    def _find(self, held: Execution, call: PlannedCall) -> tuple[ActionSpec, Connector]:
         try:
             spec, connector = self._catalogue.find(call.action)
         except UnknownAction as error:
-            raise _Ended(State.STALE, "This action is no longer in the catalogue. Nothing was done.") from error
+            raise _Ended(*_stopped(held, State.STALE, "This action is no longer in the catalogue.")) from error
         if spec.version != call.action_version or connector.name != call.connector:
-            raise _Ended(State.STALE, "This action has changed since it was shown. Nothing was done; ask again.")
+            raise _Ended(*_stopped(held, State.STALE, "This action has changed since it was shown."))
         return spec, connector
 
-    async def _check_target(self, call: PlannedCall, connector: Connector) -> None:
+    async def _check_target(self, held: Execution, spec: ActionSpec, connector: Connector, call: PlannedCall) -> None:
         if call.target is None:
             return
         try:
-            target = await connector.read_target(call.action, call.target)
+            async with asyncio.timeout(spec.timeout.total_seconds()):
+                target = await connector.read_target(call.action, call.target)
         except Refused as error:
-            raise _Ended(State.STALE, f"{error} Nothing was done.") from error
-        except Unreachable as error:
-            raise _Later(str(error)) from error
+            raise _Ended(*_stopped(held, State.STALE, str(error))) from error
+        except (Unreachable, TimeoutError) as error:
+            raise _Later(str(error) or NO_ANSWER, sent=False) from error
         if target.version != call.target_version:
-            raise _Ended(State.STALE, f"{call.target} has changed since it was shown. Nothing was done; ask again.")
+            raise _Ended(*_stopped(held, State.STALE, f"{call.target} has changed since it was shown."))
 
     async def _after_interruption(self, spec: ActionSpec, connector: Connector, key: str) -> Effect | None:
         """What is known of a call that was about to be sent when its worker went away; None means send it."""
@@ -171,20 +174,17 @@ class Executor:
                 return None
             case Repeat.CHECK_THEN_ACT:
                 try:
-                    return await connector.find_effect(spec.name, key)
-                except Unreachable as error:
-                    raise _Later(str(error)) from error
+                    async with asyncio.timeout(spec.timeout.total_seconds()):
+                        return await connector.find_effect(spec.name, key)
+                except (Unreachable, TimeoutError) as error:
+                    raise _Later(str(error) or NO_ANSWER, sent=True) from error
             case Repeat.BLIND:
-                raise _Ended(
-                    State.UNKNOWN,
-                    "It may or may not have happened: the connection was lost while it was sent, and the system "
-                    "cannot be asked. Please look there, then ask again if it is not done.",
-                )
+                raise _Ended(State.UNKNOWN, f"The connection was lost while it was sent. {MAY_HAVE_HAPPENED}")
 
     async def _send(
         self, held: Execution, spec: ActionSpec, connector: Connector, call: PlannedCall, key: str
     ) -> Effect:
-        await self._database.write(lambda tx: executions.about_to_send(tx, held, held.step))
+        await self._database.write(lambda tx: executions.about_to_send(tx, held, held.step, lease=self._lease()))
         self._fault_point("after_intent")
         try:
             async with asyncio.timeout(spec.timeout.total_seconds()):
@@ -195,12 +195,8 @@ class Executor:
             raise _Ended(State.FAILED, str(error)) from error
         except (Unreachable, TimeoutError) as error:
             if spec.repeat is Repeat.BLIND:
-                raise _Ended(
-                    State.UNKNOWN,
-                    "It may or may not have happened: the system did not answer. Please look there before asking "
-                    "again.",
-                ) from error
-            raise _Later(str(error) or "The system did not answer in time.") from error
+                raise _Ended(State.UNKNOWN, f"{str(error) or NO_ANSWER} {MAY_HAVE_HAPPENED}") from error
+            raise _Later(str(error) or NO_ANSWER, sent=True) from error
 
     async def _end(self, held: Execution, state: State, message: str, *, request_id: str = "") -> State:
         def end(tx: Transaction) -> None:
@@ -215,15 +211,15 @@ class Executor:
         self._ended(held.plan_id)
         return state
 
-    async def _later(self, held: Execution, message: str) -> State:
+    async def _later(self, held: Execution, later: _Later, request_id: str) -> State:
         if held.attempts >= MAX_ATTEMPTS:
-            return await self._end(
-                held,
-                State.UNKNOWN,
-                f"{message} It was tried {held.attempts} times; whether it happened is not known. Please look there.",
-            )
+            message = f"{later.message} It was tried {held.attempts} times."
+            ending = (State.UNKNOWN, f"{message} {MAY_HAVE_HAPPENED}")
+            if not later.sent:
+                ending = _stopped(held, State.FAILED, message)
+            return await self._end(held, *ending, request_id=request_id)
         delay = min(FIRST_RETRY * 2 ** (held.attempts - 1), LONGEST_RETRY) * random.uniform(0.8, 1.2)  # noqa: S311
-        await self._database.write(lambda tx: executions.try_later(tx, held, delay, message))
+        await self._database.write(lambda tx: executions.try_later(tx, held, delay, later.message))
         logger.info("execution_deferred", attempts=held.attempts)
         return State.READY
 
@@ -246,6 +242,17 @@ class _Ended(Exception):
 
 
 class _Later(Exception):
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.message = message
+        self.sent = sent
+        """Whether the call may have gone out."""
+
+
+def _stopped(held: Execution, state: State, why: str) -> tuple[State, str]:
+    """How a run ends whose next call is not made, honest about the calls before it."""
+    if held.sending is not None:
+        return State.UNKNOWN, f"{why} {MAY_HAVE_HAPPENED}"
+    if held.step:
+        return state, f"{why} Done before that: {' '.join(str(result['text']) for result in held.results)}"
+    return state, f"{why} Nothing was done."

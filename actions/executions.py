@@ -4,8 +4,9 @@ Invariant: whoever runs holds the fence. Every write names the fence it claimed 
 dead can change nothing when it comes back. "About to send" is committed before each call; a row found in that state
 after a crash is treated by the action's declared `Repeat` class, never by hope.
 
-    ready ──claim──▶ executing ──▶ done | failed | stale | unknown
-      │                  └──unreachable──▶ ready (later, the same key)
+    ready ──claim──▶ executing ──▶ done | failed | stale | unknown | cancelled
+      │                  ├──unreachable──▶ ready (later, the same key)
+      │                  └──worker gone, nothing sent, too late──▶ expired
       └──▶ cancelled | expired
 """
 
@@ -18,7 +19,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Table, Text, and_, or_, select, update
+from sqlalchemy import Column, ColumnElement, Index, Integer, Row, Table, Text, and_, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -132,29 +133,24 @@ def order(tx: Transaction, *, plan: plans.StoredPlan, tenant: str, requester: st
             due_at=tx.now,
             start_before=tx.now + START_WITHIN,
             created_at=tx.now,
-        ).on_conflict_do_nothing()
+        )
+        .on_conflict_do_nothing()
+        .returning(executions.c.id)
     )
-    if inserted.rowcount == 1:
+    if inserted.first() is not None:
         outbox.put(tx, outbox.EXECUTE, identity, delay=HINT_GRACE)
         _record(tx, "execution.ordered", tenant, requester, identity, {"digest": plan.digest, "plan": plan.id})
     return identity
 
 
 def claim(tx: Transaction, identity: str, *, lease: timedelta) -> Execution | None:
-    """Take an execution that is due or whose worker is gone; None when there is nothing to do."""
+    """Take an execution that is due or whose worker is gone; None when there is nothing to do.
+
+    After its deadline only what has begun is taken: a call may be out there, and somebody has to find out.
+    """
     row = tx.execute(
         update(executions)
-        .where(
-            executions.c.id == identity,
-            or_(
-                and_(
-                    executions.c.state == State.READY,
-                    executions.c.due_at <= tx.now,
-                    executions.c.start_before > tx.now,
-                ),
-                and_(executions.c.state == State.EXECUTING, executions.c.lease_until <= tx.now),
-            ),
-        )
+        .where(executions.c.id == identity, _free(tx), or_(executions.c.start_before > tx.now, _BEGUN))
         .values(
             state=State.EXECUTING,
             fence=executions.c.fence + 1,
@@ -164,12 +160,19 @@ def claim(tx: Transaction, identity: str, *, lease: timedelta) -> Execution | No
         )
         .returning(executions)
     ).first()
-    return None if row is None else _execution(row)
+    if row is None:
+        return None
+    held = _execution(row)
+    _record(tx, "execution.claimed", held.tenant, "worker", identity, {"fence": held.fence, "digest": held.digest})
+    return held
 
 
-def about_to_send(tx: Transaction, held: Execution, step: int) -> None:
-    """Commit the intent to make call number `step`; raises FenceLost when the lease is gone."""
-    _fenced(tx, held, {"sending": step}, executions.c.lease_until > tx.now)
+def about_to_send(tx: Transaction, held: Execution, step: int, *, lease: timedelta) -> None:
+    """Commit the intent to make call number `step`, and hold the row for as long as that call may take.
+
+    Raises FenceLost when the lease is gone.
+    """
+    _fenced(tx, held, {"sending": step, "lease_until": tx.now + lease}, executions.c.lease_until > tx.now)
     _record(
         tx,
         "execution.sending",
@@ -216,20 +219,17 @@ def stop_unstarted(tx: Transaction, approval_id: str) -> bool:
 
 def expire_unstarted(tx: Transaction, *, limit: int = 50) -> list[Execution]:
     """Close orders past their start deadline; those with a call that may have been sent are left to a worker."""
-    due = (
-        select(executions.c.id)
-        .where(executions.c.state == State.READY, executions.c.start_before <= tx.now, executions.c.sending.is_(None))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    overdue = and_(_free(tx), executions.c.start_before <= tx.now, not_(_BEGUN))
+    due = select(executions.c.id).where(overdue).limit(limit).with_for_update(skip_locked=True)
     closed = []
     for (identity,) in tx.execute(due).all():
         row = tx.execute(
             update(executions)
-            .where(executions.c.id == identity, executions.c.state == State.READY, executions.c.sending.is_(None))
+            .where(executions.c.id == identity, overdue)
             .values(
                 state=State.EXPIRED,
                 finished_at=tx.now,
+                lease_until=None,
                 fence=executions.c.fence + 1,
                 message="No worker could start it in time. Nothing was done.",
             )
@@ -251,6 +251,18 @@ def of_plan(tx: Transaction, plan_id: str) -> Execution | None:
     """The execution of a plan, None while it waits or was refused."""
     row = tx.execute(select(executions).where(executions.c.plan_id == plan_id)).first()
     return None if row is None else _execution(row)
+
+
+_BEGUN = or_(executions.c.sending.is_not(None), executions.c.step > 0)
+"""A call has been made, or may have been."""
+
+
+def _free(tx: Transaction) -> ColumnElement[bool]:
+    """Nobody is working on it: it waits and is due, or its worker's lease has run out."""
+    return or_(
+        and_(executions.c.state == State.READY, executions.c.due_at <= tx.now),
+        and_(executions.c.state == State.EXECUTING, executions.c.lease_until <= tx.now),
+    )
 
 
 def _fenced(tx: Transaction, held: Execution, values: Mapping[str, Any], *conditions: Any) -> Row[Any]:

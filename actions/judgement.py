@@ -103,6 +103,8 @@ class Judgement:
 
         Asks the question of the proposal again, with the signatures that still stand.
         """
+        if plan.tenant != self.tenant:
+            return "This plan belongs to another organisation. Nothing was done."
         if plan.policy_digest != self._rules.digest:
             return "The rules have changed since this was shown. Nothing was done; ask again."
         try:

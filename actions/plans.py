@@ -142,9 +142,11 @@ def store(tx: Transaction, *, plan_id: str, request_id: str, canonical: bytes, a
             about={name: getattr(about, name) for name in About.__slots__},
             version=1,
             created_at=tx.now,
-        ).on_conflict_do_nothing(index_elements=["id"])
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(plans.c.id)
     )
-    return inserted.rowcount == 1
+    return inserted.first() is not None
 
 
 def find(tx: Transaction, plan_id: str) -> StoredPlan | None:

@@ -195,10 +195,19 @@ class Road:
         reason: str = "",
     ) -> SignOutcome:
         """Take a click. Exactly one of racing clicks decides; every click gets an outcome."""
+
+        def take(tx: Transaction) -> SignOutcome:
+            return self._sign(tx, approval_id, clicker, decision, displayed_digest, reason)
+
         try:
-            outcome = await self._database.write(
-                lambda tx: self._sign(tx, approval_id, clicker, decision, displayed_digest, reason)
-            )
+            try:
+                outcome = await self._database.write(take)
+            except SignatureRefused as refused:
+                overtaken = refused.approval is not None and refused.approval.state == approvals.State.APPROVED
+                if decision != VoteDecision.DENY or not overtaken:
+                    raise
+                # It was approved after we looked and before we voted: the denial has yet to be held against that.
+                outcome = await self._database.write(take)
         except SignatureRefused as refused:
             return SignOutcome(_REFUSALS[refused.why], refused.approval)
         await self._wake(outcome.execution_id)

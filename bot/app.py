@@ -33,6 +33,7 @@ from handlers.wording import Wording
 from inference.embeddings import OnnxEmbedder
 from inference.handover import Engine
 from inference.intent import IntentIndex
+from inference.limits import ModelLimits
 from inference.offline import OfflineEngine
 from inference.vllm import VllmModel
 from policies.people import Directory, PeopleError
@@ -121,7 +122,8 @@ class Conversation:
         offline = OfflineEngine(self.embedder)
         primary = None
         if model.base_url is not None and model.model is not None:
-            primary = VllmModel(model.base_url, model.model, model.api_key)
+            limits = ModelLimits(model.first_token, model.between_tokens, model.total)
+            primary = VllmModel(model.base_url, model.model, model.api_key, limits)
         self.engine = Engine(offline, primary, observe=metrics.model_call)
         skills = build_skills(core.catalogue)
         self.dialog = Dialog(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +57,10 @@ class ModelSettings:
     base_url: str | None
     model: str | None
     api_key: str | None
+    first_token: timedelta
+    """Longest wait for the first piece of an answer before the offline engine takes over."""
+    between_tokens: timedelta
+    total: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +103,35 @@ class Settings:
     """What the workbench uses to play the platforms that are not configured; None where there is no workbench."""
 
 
+_PATHS = frozenset({"sqlite", "unix"})
+
+
 def checked_url(variable: str, value: str, schemes: tuple[str, ...], example: str) -> str:
     """Return the value when it is a URL of one of the schemes; otherwise say what to write instead."""
-    parts = urlsplit(value)
-    if parts.scheme not in schemes or not (parts.netloc or parts.path):
-        raise SettingsError(f"{variable} is {value!r}, which is no {' or '.join(schemes)} URL; set it like {example}")
+    try:
+        parts = urlsplit(value)
+        # A database in a file and a socket have a path; whatever else there is has a host, PostgreSQL's socket folder
+        # among the parameters.
+        good = parts.scheme in schemes and bool(
+            parts.path if parts.scheme in _PATHS else parts.hostname or "host=" in parts.query
+        )
+        good = good and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingsError(
+            f"{variable} is {without_secrets(value)!r}, which is no {' or '.join(schemes)} URL; set it like {example}"
+        )
     return value
+
+
+def without_secrets(url: str) -> str:
+    """The URL as it may be shown: without its password and its query, which may hold one too."""
+    before, at, after = url.partition("?")[0].rpartition("@")
+    if not at:
+        return after
+    scheme, slashes, user = before.rpartition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}:***@{after}"
 
 
 DEFAULT_PORT = 8000
@@ -123,8 +152,8 @@ def load_settings(
     """
     folder = data or Path(environment.get("COUNTERSIGN_DATA") or ".countersign/data")
     folder = folder.expanduser().resolve()
-    host = environment.get("COUNTERSIGN_HOST", "127.0.0.1")
-    chosen_port = port if port is not None else _port(environment)
+    host = _host(environment)
+    chosen_port = checked_port("--port", port) if port is not None else _port(environment)
     public_url = _public_url(environment, chosen_port)
     return Settings(
         data=folder,
@@ -144,11 +173,26 @@ def load_settings(
     )
 
 
+def _host(environment: Mapping[str, str]) -> str:
+    value = environment.get("COUNTERSIGN_HOST") or "127.0.0.1"
+    try:
+        return value if value == "localhost" else str(ip_address(value))
+    except ValueError:
+        raise SettingsError(
+            f"COUNTERSIGN_HOST is {value!r}, which is no address; set 127.0.0.1, or 0.0.0.0 to listen on all"
+        ) from None
+
+
 def _port(environment: Mapping[str, str]) -> int:
-    value = environment.get("COUNTERSIGN_PORT", str(DEFAULT_PORT))
-    if not value.isdecimal() or not 0 < int(value) < 65536:
-        raise SettingsError(f"COUNTERSIGN_PORT is {value!r}, which is no port; set a number from 1 to 65535")
-    return int(value)
+    value = environment.get("COUNTERSIGN_PORT") or str(DEFAULT_PORT)
+    return checked_port("COUNTERSIGN_PORT", int(value) if value.isdecimal() else value)
+
+
+def checked_port(source: str, value: int | str) -> int:
+    """Return the value when it is a port; otherwise say what `source` has to be."""
+    if not isinstance(value, int) or not 0 < value < 65536:
+        raise SettingsError(f"{source} is {value!r}, which is no port; set a number from 1 to 65535")
+    return value
 
 
 def _public_url(environment: Mapping[str, str], port: int) -> str:
@@ -188,7 +232,25 @@ def _model(environment: Mapping[str, str]) -> ModelSettings:
         raise SettingsError(f"{missing} is not set but {present} is; a language model needs both, or neither")
     if base_url is not None:
         base_url = checked_url("VLLM_BASE_URL", base_url, ("http", "https"), "http://127.0.0.1:8000").rstrip("/")
-    return ModelSettings(base_url, model, environment.get("VLLM_API_KEY") or None)
+    return ModelSettings(
+        base_url,
+        model,
+        environment.get("VLLM_API_KEY") or None,
+        first_token=_seconds(environment, "VLLM_FIRST_TOKEN_SECONDS", 5),
+        between_tokens=_seconds(environment, "VLLM_BETWEEN_TOKENS_SECONDS", 10),
+        total=_seconds(environment, "VLLM_TOTAL_SECONDS", 60),
+    )
+
+
+def _seconds(environment: Mapping[str, str], variable: str, default: float) -> timedelta:
+    value = environment.get(variable) or str(default)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 600:
+        raise SettingsError(f"{variable} is {value!r}; set a number of seconds up to 600")
+    return timedelta(seconds=seconds)
 
 
 def _slack(environment: Mapping[str, str], port: int, credentials: WorkbenchCredentials | None) -> SlackSettings | None:
@@ -272,13 +334,15 @@ def _key(environment: Mapping[str, str]) -> bytes | None:
 
 
 def _hours(environment: Mapping[str, str]) -> float:
-    value = environment.get("COUNTERSIGN_APPROVAL_HOURS", "24")
+    value = environment.get("COUNTERSIGN_APPROVAL_HOURS") or "24"
     try:
         hours = float(value)
     except ValueError:
         hours = 0.0
     if not 0 < hours <= 24 * 30:
-        raise SettingsError(f"COUNTERSIGN_APPROVAL_HOURS is {value!r}; set how long a card may be signed, 0.1 to 720")
+        raise SettingsError(
+            f"COUNTERSIGN_APPROVAL_HOURS is {value!r}; set the hours a card may be signed, above 0 and up to 720"
+        )
     return hours
 
 

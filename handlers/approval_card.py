@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from actions import executions
+from actions.catalogue import ActionClass, Reversibility
 from actions.executions import Execution
 from actions.plans import PlannedCall, StoredPlan
 from handlers.card import (
@@ -75,7 +77,7 @@ def draw(view: PlanView, nonce: Callable[[str], str] | None) -> Card:
     parts += _results(view)
     parts.append(Facts(tuple(_facts(view, waiting))))
     if waiting and view.plan.about.reason:
-        parts.append(Quote(view.plan.about.reason, "the assistant"))
+        parts.append(Quote(view.plan.about.reason, "the assistant's own words"))
     if view.plan.about.target_url and not (view.execution and view.execution.results):
         parts.append(Link("Open the record", view.plan.about.target_url))
     parts.append(Text(f"{view.reference} · digest {view.plan.digest[:12]}", TextStyle.SUBTLE))
@@ -162,7 +164,20 @@ def _arguments(call: PlannedCall) -> str:
 
 
 def _value(value: object) -> str:
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    """The value as it is where it cannot be taken for anything else, as JSON otherwise: `5` is a number, `"5"` a text,
+    and a text with a line break in it cannot draw a line of its own.
+    """
+    if isinstance(value, str) and value.isprintable() and value == value.strip() and not _reads_as_json(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _reads_as_json(text: str) -> bool:
+    try:
+        json.loads(text or '""')
+    except ValueError:
+        return False
+    return True
 
 
 def _facts(view: PlanView, waiting: bool) -> list[tuple[str, str]]:
@@ -175,7 +190,7 @@ def _facts(view: PlanView, waiting: bool) -> list[tuple[str, str]]:
         else:
             facts.append(("Who may sign", ", ".join(person.name for person in view.signers) or "nobody at present"))
             facts.append(("Signed so far", progress(approval)))
-        facts.append(("Risk", about.risk))
+        facts.append(("Risk", _risk(about.risk)))
         allowed = span(approval.expires_at - approval.created_at)
         facts.append(("Until", f"{clock(approval.expires_at)} ({allowed} after it was asked)"))
     elif approval is not None and approval.decided_at is not None:
@@ -183,8 +198,19 @@ def _facts(view: PlanView, waiting: bool) -> list[tuple[str, str]]:
         names = _deciders(view, approval)
         facts.append((f"{word} by" if names else word, f"{names} at {clock(approval.decided_at)}".strip()))
     if execution is not None and execution.finished_at is not None and execution.started_at is not None:
-        facts.append(("Ran in", span(execution.finished_at - execution.started_at)))
+        facts.append(("Ran in", _took(execution.finished_at - execution.started_at)))
     return facts
+
+
+def _risk(risk: str) -> str:
+    """`destructive: ends or removes something; can be made good, but not simply taken back`."""
+    action_class, _, reversibility = risk.partition(", ")
+    words = [text for text in (_CLASSES.get(action_class), _REVERSIBILITIES.get(reversibility)) if text]
+    return f"{action_class}: {'; '.join(words)}" if words else risk
+
+
+def _took(length: timedelta) -> str:
+    return "under 0.1 s" if length < timedelta(seconds=0.1) else span(length)
 
 
 def _deciders(view: PlanView, approval: Approval) -> str:
@@ -224,6 +250,19 @@ def _buttons(view: PlanView, nonce: Callable[[str], str]) -> tuple[Button, ...]:
     return approve, deny, Button(verb="details", label="Details", nonce=nonce("details"))
 
 
+_CLASSES: Mapping[str, str] = {
+    ActionClass.READ: "looks something up",
+    ActionClass.SELF: "touches only the requester's own things",
+    ActionClass.EXTERNAL: "other people will see it",
+    ActionClass.DESTRUCTIVE: "ends or removes something",
+    ActionClass.MONEY: "moves money",
+    ActionClass.IDENTITY: "changes accounts or access",
+}
+_REVERSIBILITIES: Mapping[str, str] = {
+    Reversibility.REVERSIBLE: "can be taken back",
+    Reversibility.COMPENSABLE: "cannot simply be taken back, only made good",
+    Reversibility.IRREVERSIBLE: "cannot be taken back",
+}
 _EXECUTION_HEADLINES: Mapping[executions.State, tuple[str, Tone]] = {
     executions.State.READY: ("Starting", Tone.WAITING),
     executions.State.EXECUTING: ("Running", Tone.WAITING),

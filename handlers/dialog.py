@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
-from inference.handover import Engine
 
 from actions.judgement import Judgement
 from actions.plans import StoredPlan
@@ -22,6 +22,7 @@ from handlers.skill import Ask, Proposal, Skill, listed
 from handlers.surface import Surface, SurfaceUnavailable
 from handlers.turn import Place, Sender, Turn, TurnKind
 from handlers.wording import Wording
+from inference.handover import Engine
 from policies.approvals import Approval, VoteDecision
 from policies.people import Directory, Person
 from records import trace
@@ -29,6 +30,10 @@ from records.database import Database, Transaction
 
 LONGEST_REASON = 500
 """Characters of a denial's reason that are kept; the field says so."""
+
+NOTED_WITHIN = timedelta(seconds=2)
+"""How long after a card appears its message id may take to be noted."""
+NOTED_TRIES = 40
 
 logger = structlog.get_logger(__name__)
 
@@ -95,7 +100,7 @@ class Dialog:
         click = turn.click
         if click is None:
             raise ValueError("a click turn carries a click")
-        button = await self._database.read(lambda tx: deliveries.find_button(tx, click.nonce))
+        button = await self._find_button(click.nonce)
         if button is None:
             return self._refused_click("unknown_button")
         if not _in_its_place(button, turn):
@@ -120,6 +125,17 @@ class Dialog:
         """Wait until every card being drawn is drawn."""
         while self._drawing:
             await asyncio.gather(*self._drawing, return_exceptions=True)
+
+    async def _find_button(self, nonce: str) -> FoundButton | None:
+        """The button of a nonce. A card can be pressed before the platform's answer to our post has been noted: then
+        its message is not known yet, and is waited for."""
+        button = None
+        for _ in range(NOTED_TRIES):
+            button = await self._database.read(lambda tx: deliveries.find_button(tx, nonce))
+            if button is None or button.delivery.message_id is not None:
+                return button
+            await asyncio.sleep(NOTED_WITHIN.total_seconds() / NOTED_TRIES)
+        return button
 
     async def _answer(self, turn: Turn, person: Person, surface: Surface) -> None:
         route = await self._router.route(turn.text)
@@ -249,7 +265,9 @@ class Dialog:
         )
         digest = view.plan.digest
         card = approval_card.draw(view, lambda verb: self._nonces.nonce(button.delivery.id, verb, digest))
-        return ClickOutcome(text, accepted=accepted, card=None if outcome.result is SignResult.NOT_ENTITLED else card)
+        # Where an answer is either a card or a sentence, a click that changed nothing needs the sentence: the card is
+        # redrawn for everybody anyway.
+        return ClickOutcome(text, accepted=accepted, card=card if accepted else None)
 
     def _refused_click(self, block: str, **values: object) -> ClickOutcome:
         return ClickOutcome(self._wording.say("clicks", block, **values), accepted=False)

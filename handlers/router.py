@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inference.handover import Engine
-
 from handlers.skill import Skill
+from inference.handover import Engine
 from inference.intent import IntentIndex
 from inference.model import Label
 

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from inference.handover import Engine
-
 from actions.catalogue import ActionSpec
 from actions.road import Envelope, Road, WantedCall
 from handlers.reply import Reply
 from handlers.surface import Surface
 from handlers.turn import Turn
+from inference.handover import Engine
 from inference.model import Tool
 from policies.people import Person
 

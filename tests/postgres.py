@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,7 +22,7 @@ def postgres_url(factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a fresh, empty database."""
     if not _SERVER:
         folder = tempfile.TemporaryDirectory(prefix="pg-")
-        server = PostgresServer(folder.name)
+        server = PostgresServer(Path(folder.name))
         server.__enter__()
         atexit.register(folder.cleanup)
         atexit.register(server.cleanup)

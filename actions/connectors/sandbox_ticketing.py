@@ -14,9 +14,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,18 +49,14 @@ CREATE TABLE IF NOT EXISTS tickets (
 CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, action TEXT NOT NULL, effect TEXT NOT NULL);
 """
 
-SAMPLES = (
+SAMPLES: tuple[tuple[str, str, Priority], ...] = (
     ("Printer on the third floor jams on every second page", "Since Monday; the toner is new.", "normal"),
     ("VPN drops every ten minutes from home", "Started after the last client update.", "high"),
     ("New starter needs a laptop by the first", "Design team, external screen too.", "normal"),
 )
 
 
-class Priority(StrEnum):
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
-    URGENT = "urgent"
+Priority = Literal["low", "normal", "high", "urgent"]
 
 
 class CreateTicket(BaseModel):
@@ -71,7 +66,7 @@ class CreateTicket(BaseModel):
 
     title: str = Field(min_length=3, max_length=200, description="What is wrong or wanted, in one line.")
     description: str = Field(default="", max_length=4000, description="Everything else that helps.")
-    priority: Priority = Field(default=Priority.NORMAL, description="How urgent it is.")
+    priority: Priority = Field(default="normal", description="How urgent it is.")
     requester: str = Field(
         default="",
         max_length=100,
@@ -235,7 +230,7 @@ class SandboxTicketing:
                 connection.execute("BEGIN IMMEDIATE")
                 if connection.execute("SELECT count(*) FROM tickets").fetchone()[0] == 0:
                     for title, description, priority in SAMPLES:
-                        _insert(connection, title, description, Priority(priority), "sample")
+                        _insert(connection, title, description, priority, "sample")
                 connection.execute("COMMIT")
         return self._connection
 
@@ -312,7 +307,7 @@ def _ticket(row: sqlite3.Row) -> Ticket:
         id=f"TCK-{row['number']}",
         title=row["title"],
         description=row["description"],
-        priority=Priority(row["priority"]),
+        priority=row["priority"],
         state=row["state"],
         resolution=row["resolution"],
         requester=row["requester"],

@@ -40,7 +40,7 @@ class CloseTicket:
             which = "Which ticket" if not typed else "I close one ticket at a time. Which one"
             return Reply.text(f"{which} should I close? For example: {self.usage}")
         spec, _ = self._catalogue.find(ACTION)
-        answered = await ask.engine.propose_plan(ask.words, [as_tool(spec)], ())
+        answered = await ask.engine.propose_plan(ask.turn.text, [as_tool(spec)], ())
         arguments: dict[str, object] = {}
         if answered.value is not None:
             proposed = next((call for call in answered.value.calls if call.tool == ACTION), None)

@@ -8,6 +8,7 @@ from handlers.reply import Reply
 from handlers.skill import Answer, Ask, Proposal, after_command, as_tool
 
 ACTION = "ticketing.create"
+LONGEST_TITLE = 200
 
 
 class CreateTicket:
@@ -33,10 +34,14 @@ class CreateTicket:
 
     async def answer(self, ask: Ask) -> Answer:
         spec, _ = self._catalogue.find(ACTION)
-        answered = await ask.engine.propose_plan(ask.words, [as_tool(spec)], ())
+        answered = await ask.engine.propose_plan(ask.turn.text, [as_tool(spec)], ())
         proposed = (
             next((call for call in answered.value.calls if call.tool == ACTION), None) if answered.value else None
         )
+        typed = self.command(ask.turn.text)
+        if proposed is None and typed:
+            # The command says what is wanted, so what follows it is the ticket, however it reads.
+            return Proposal(calls=(WantedCall(ACTION, {"title": typed[:LONGEST_TITLE]}),), reason="")
         if proposed is None:
             return Reply.text(f"What should the ticket say? For example: {self.usage}")
         return Proposal(

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ def shown(message: LocalMessage) -> str:
                 walk(inner)
 
     walk(message.payload)
-    return "\n".join(found)
+    return unescape("\n".join(found))
 
 
 def buttons(message: LocalMessage) -> dict[str, dict[str, Any]]:
