@@ -38,7 +38,8 @@ from inference.offline import OfflineEngine
 from inference.vllm import VllmModel
 from policies.people import Directory, PeopleError
 from policies.rules import Rules
-from records.database import Database, DatabaseUnavailable
+from records import trace
+from records.database import Database, DatabaseUnavailable, Transaction
 from records.encryption import Cipher, load_or_create_key
 from records.inbox import Inbox
 
@@ -48,6 +49,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES_FOLDER = ROOT / "policies" / "rules"
 MODEL_FOLDER = ROOT / ".countersign" / "models" / "minilm"
 PEOPLE_REFRESH = timedelta(seconds=5)
+TIDY_EVERY = timedelta(hours=1)
+EVENTS_KEPT = timedelta(days=7)
+"""How long a handled event is kept: far longer than any platform retries."""
+TRACE_KEPT = timedelta(days=30)
 
 logger = structlog.get_logger(__name__)
 
@@ -171,6 +176,19 @@ class Work:
             except Exception:
                 logger.exception("sweep_failed")
             await asyncio.sleep(every.total_seconds())
+
+    async def keep_tidy(self) -> None:
+        """Forget handled events and old trace steps, hourly, until cancelled. The audit log is kept."""
+        while True:
+            try:
+                await self.core.database.write(self._forget)
+            except Exception:
+                logger.exception("tidying_failed")
+            await asyncio.sleep(TIDY_EVERY.total_seconds())
+
+    def _forget(self, tx: Transaction) -> None:
+        self.core.inbox.forget_before(tx, tx.now - EVENTS_KEPT)
+        trace.forget_before(tx, tx.now - TRACE_KEPT)
 
     async def close(self) -> None:
         """Finish the drawings under way."""

@@ -30,6 +30,7 @@ def work(settings: Settings, *, fault_point: FaultPoint = no_fault) -> int:
     background = [
         loop.start(parts.keep_sweeping(SWEEP_EVERY)),
         loop.start(core.keep_people_fresh()),
+        loop.start(parts.keep_tidy()),
     ]
 
     def run(execution_id: str) -> None:

@@ -75,7 +75,7 @@ class Dialog:
             return
         surface = self._surfaces[turn.place.surface]
         person = self._resolve(turn.sender)
-        await self._note(turn, "heard", f"Heard a {turn.kind} on {turn.place.surface} from {_shown(person)}")
+        await self._note(turn, "heard", f"{_HEARD[turn.kind]} on {turn.place.surface} from {_shown(person)}")
         if turn.kind is TurnKind.INSTALLED:
             await surface.post(turn.place, self._what_i_can("welcome"))
             return
@@ -91,9 +91,10 @@ class Dialog:
         except (SurfaceUnavailable, asyncio.CancelledError):
             raise
         except Exception:
+            # Told once and done: what was submitted before the failure is in the database and goes its way.
             logger.exception("answer_failed")
+            await self._note(turn, "failed", "Something went wrong while answering")
             await surface.post(turn.place, Reply.text(self._wording.say("dialog", "failed")))
-            raise
 
     async def click(self, turn: Turn) -> ClickOutcome:
         """Take a button press on one of our cards."""
@@ -234,7 +235,10 @@ class Dialog:
 
     async def _place_of(self, person: Person, ask: Ask) -> Place | None:
         here = ask.turn.place
-        accounts = sorted(person.identities, key=lambda account: account.surface != here.surface)
+        accounts = sorted(
+            person.identities,
+            key=lambda account: (account.surface != here.surface, account.tenant.lower() != here.tenant.lower()),
+        )
         for account in accounts:
             surface = self._surfaces.get(account.surface)
             if surface is None:
@@ -307,6 +311,15 @@ class Dialog:
             await self._database.write(
                 lambda tx: trace.note(tx, turn.id, "card", "Posted the card", approval_id=approval.id)
             )
+
+
+_HEARD = {
+    TurnKind.COMMAND: "Heard a command",
+    TurnKind.MENTION: "Heard a mention",
+    TurnKind.DIRECT: "Heard a direct message",
+    TurnKind.CLICK: "Took a click",
+    TurnKind.INSTALLED: "Was added to a conversation",
+}
 
 
 def _in_its_place(button: FoundButton, turn: Turn) -> bool:
