@@ -1,7 +1,7 @@
 # Countersign in one image: `serve` by default, and every other command of ./countersign as its argument.
 #
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=<an index with PyTorch's CPU wheels> -t countersign .
-#   docker run --env-file deploy/compose.env -p 8000:8000 -v countersign:/data countersign up
+#   docker run --env-file deploy/compose.env -p 8000:8000 -v countersign:/data countersign
 ARG PYTHON_IMAGE=docker.io/library/python:3.12-slim
 
 FROM ${PYTHON_IMAGE} AS build

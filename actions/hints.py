@@ -38,7 +38,7 @@ class HintRefused(Exception):
 class Hints:
     """The sending side.
 
-    hints.send(execution_id)        # False when Redis did not take it; the sweep will
+    hints.send(execution_id)        # False when Redis did not take it or has enough; the sweep sends it later
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -48,8 +48,10 @@ class Hints:
         self._queue = Queue(QUEUE, connection=self._connection, serializer=JSONSerializer)
 
     def send(self, execution_id: str) -> bool:
-        """Wake a worker for an execution. Blocks for half a second at most; never raises."""
+        """Wake a worker for an execution, unless enough hints wait. Blocks about a second at most; never raises."""
         try:
+            if self.waiting() >= MAX_HINTS:
+                return False
             self._queue.enqueue_call(
                 func=ENTRY_POINT,
                 args=(execution_id,),

@@ -86,6 +86,8 @@ class SignResult(StrEnum):
     """Recorded; more signatures are needed."""
     APPROVED = "approved"
     DENIED = "denied"
+    TAKEN_BACK = "taken_back"
+    """The requester withdrew the request."""
     NOT_ENTITLED = "not_entitled"
     """Not yours; nothing changed and the card stays live."""
     ALREADY_SIGNED = "already_signed"
@@ -319,7 +321,7 @@ class Road:
             ) from error
 
     async def cancel(self, approval_id: str, *, actor: str) -> bool:
-        """Take a pending request back."""
+        """Take a pending request back; False when it is no longer pending."""
 
         def work(tx: Transaction) -> bool:
             cancelled = approvals.cancel(tx, approval_id, actor=actor)
@@ -463,6 +465,10 @@ _RESULTS = {
 }
 
 
+_BY_RISK = tuple(ActionClass)
+"""Classes are declared from the mildest to the gravest."""
+
+
 def _filled_in(spec: ActionSpec, arguments: Mapping[str, Any], asker: Envelope) -> dict[str, Any]:
     """Arguments the assistant fills in itself (`x-filled-by: assistant`): never taken from words or a model."""
     filled = dict(arguments)
@@ -478,7 +484,7 @@ def _about(planned: Sequence[tuple[PlannedCall, ActionSpec, Target | None]], rea
         for call, spec, target in planned
     )
     first_target = next((target for _, _, target in planned if target), None)
-    worst = planned[0][1]
+    worst = max((spec for _, spec, _ in planned), key=lambda spec: _BY_RISK.index(spec.action_class))
     return About(
         title=planned[0][1].title if len(planned) == 1 else f"{len(planned)} actions",
         steps=steps,

@@ -70,7 +70,7 @@ class Core:
         self.cipher = Cipher(derived(master, "fields"))
         self.nonces = Nonces(derived(master, "buttons"))
         self.inbox = Inbox(self.cipher, self.database.dialect)
-        self.directory = _people(settings.people_file)
+        self.directory = Directory.load(settings.people_file)
         self.rules = Rules.load(RULES_FOLDER, self.directory)
         self.connectors = build_connectors(settings.data, settings.public_url, samples=settings.workbench is not None)
         self.catalogue = Catalogue(self.connectors)
@@ -100,13 +100,17 @@ class Core:
 
     async def keep_people_fresh(self) -> None:
         """Take up edits of the people file until cancelled; a broken edit is logged and the last good list stays."""
+        told = ""
         while True:
             await asyncio.sleep(PEOPLE_REFRESH.total_seconds())
             try:
                 if await asyncio.to_thread(self.directory.refresh):
                     logger.info("people_reloaded")
+                told = ""
             except PeopleError as error:
-                logger.warning("people_not_reloaded", problem=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("people_not_reloaded", problem=told)
 
     async def close(self) -> None:
         """Release everything."""
@@ -209,12 +213,3 @@ def open_database(settings: Settings, *, clock_shift: Callable[[], timedelta] = 
 def derived(master: bytes, purpose: str) -> bytes:
     """A 32-byte key for one purpose (HKDF-SHA256, RFC 5869), so that no key serves two."""
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"countersign|{purpose}".encode()).derive(master)
-
-
-def _people(path: Path) -> Directory:
-    try:
-        return Directory.load(path)
-    except FileNotFoundError as error:
-        raise SettingsError(
-            f"there is no people file {path}; copy policies/people.example.yaml there, or set COUNTERSIGN_PEOPLE"
-        ) from error

@@ -29,10 +29,8 @@ usage: ./countersign <command> [options]
   test [...]        lint, type-check and test; arguments go to pytest
   audit verify      check the audit log's chain        audit export      write it out
   catalogue         list the actions, their classes and owners
-  policy check      check the rules                    policy explain    why a request is allowed, held or denied
+  policy check      check the rules and the people file
   manifest slack    print the Slack app manifest       manifest teams    write the Teams app package
-  report            what the assistant did and what it saved
-  bench             measure this machine
 
 ./countersign <command> --help tells more about one command.
 """

@@ -9,6 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from records.database import Database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nothing may be written when Python flushes at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"countersign: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except Exception as error:
         if type(error).__name__ not in _FOR_OPERATORS:
             raise
@@ -34,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # By name, so that a command need not import the modules of the others.
 _FOR_OPERATORS = frozenset(
     {"CommandFailed", "SettingsError", "PeopleError", "RulesError", "KeyUnusable", "DatabaseUnavailable", "AuditBroken",
-     "RedisServerError", "SupervisorError"}
+     "RedisServerError"}
 )  # fmt: skip
 
 
@@ -88,28 +101,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _private_files() -> None:
+    """Let nobody else on this machine read what the running product writes."""
+    os.umask(0o077)
+
+
 def _up(parsed: argparse.Namespace) -> int:
     from bot.up import up
 
+    _private_files()
     return asyncio.run(up(data=parsed.data, port=parsed.port))
 
 
 def _serve(parsed: argparse.Namespace) -> int:
     from bot.logs import configure_logs
-    from bot.up import settings_of
+    from bot.up import load_rules, settings_of
     from bot.web import serve
 
+    _private_files()
     settings = settings_of(parsed.data, parsed.port)
+    load_rules(settings)
     configure_logs(settings.log_format, "web")
     return serve(settings)
 
 
 def _work(parsed: argparse.Namespace) -> int:
     from bot.logs import configure_logs
-    from bot.up import settings_of
+    from bot.up import check_redis, load_rules, settings_of
     from bot.work import work
 
+    _private_files()
     settings = settings_of(parsed.data, None)
+    load_rules(settings)
+    # RQ would end with a traceback; whoever runs us starts us again.
+    check_redis(settings)
     configure_logs(settings.log_format, "worker")
     return work(settings)
 
@@ -117,6 +142,7 @@ def _work(parsed: argparse.Namespace) -> int:
 def _migrate(parsed: argparse.Namespace) -> int:
     from bot.up import migrate, settings_of
 
+    _private_files()
     changed = migrate(settings_of(parsed.data, None, redis_needed=False))
     print("The database was brought to the newest schema." if changed else "The database is at the newest schema.")
     return 0
@@ -173,6 +199,7 @@ def _audit_export(parsed: argparse.Namespace) -> int:
     from policies import audit
     from records.database import Transaction
 
+    _private_files()
     database = _database(parsed.data)
     out = parsed.file.open("w", encoding="utf-8") if parsed.file is not None else sys.stdout
 
@@ -185,6 +212,7 @@ def _audit_export(parsed: argparse.Namespace) -> int:
 
     try:
         size = database.query(write)
+        out.flush()
     finally:
         database.close()
         if parsed.file is not None:
@@ -194,13 +222,9 @@ def _audit_export(parsed: argparse.Namespace) -> int:
 
 
 def _policy_check(parsed: argparse.Namespace) -> int:
-    from bot.up import RULES_FOLDER, settings_of
-    from policies.people import Directory
-    from policies.rules import Rules
+    from bot.up import load_rules, settings_of
 
-    settings = settings_of(parsed.data, None, redis_needed=False)
-    directory = Directory.load(settings.people_file)
-    rules = Rules.load(RULES_FOLDER, directory)
+    rules = load_rules(settings_of(parsed.data, None, redis_needed=False))
     print(f"The rules are sound: {len(rules.ruleset.rules)} rules, digest {rules.digest[:12]}.")
     return 0
 
@@ -230,13 +254,10 @@ def _public_url(url: str | None) -> str:
     return checked_url("COUNTERSIGN_PUBLIC_URL", url, ("https",), "https://bot.example.com").rstrip("/")
 
 
-def _database(data: Path | None):  # type: ignore[no-untyped-def]
-    from bot.up import settings_of
-    from records.database import Database
+def _database(data: Path | None) -> Database:
+    from bot.up import existing_database, settings_of
 
-    database = Database(settings_of(data, None, redis_needed=False).database_url)
-    database.check()
-    return database
+    return existing_database(settings_of(data, None, redis_needed=False))
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ def load_settings(
     host = _host(environment)
     chosen_port = checked_port("--port", port) if port is not None else _port(environment)
     public_url = _public_url(environment, chosen_port)
+    slack = _slack(environment, chosen_port, credentials)
     return Settings(
         data=folder,
         host=host,
@@ -163,8 +164,8 @@ def load_settings(
         database_url=_database_url(environment, folder),
         redis_url=_redis_url(environment),
         model=_model(environment),
-        slack=_slack(environment, chosen_port, credentials),
-        teams=_teams(environment, chosen_port, credentials),
+        slack=slack,
+        teams=_teams(environment, chosen_port, credentials, emulator=slack is None or slack.local),
         people_file=Path(environment.get("COUNTERSIGN_PEOPLE") or folder / "people.yaml"),
         key=_key(environment),
         log_format=_one_of(environment, "COUNTERSIGN_LOG_FORMAT", ("console", "json"), "json"),
@@ -281,7 +282,10 @@ def _slack(environment: Mapping[str, str], port: int, credentials: WorkbenchCred
     return SlackSettings(secret, token, api_url.rstrip("/") + "/", False, teams)
 
 
-def _teams(environment: Mapping[str, str], port: int, credentials: WorkbenchCredentials | None) -> TeamsSettings | None:
+def _teams(
+    environment: Mapping[str, str], port: int, credentials: WorkbenchCredentials | None, *, emulator: bool
+) -> TeamsSettings | None:
+    """`emulator` is false beside a real Slack: whoever could reach us through its tunnel could speak unsigned."""
     app_id, password = environment.get("TEAMS_APP_ID"), environment.get("TEAMS_APP_PASSWORD")
     if not app_id:
         if password:
@@ -297,7 +301,7 @@ def _teams(environment: Mapping[str, str], port: int, credentials: WorkbenchCred
             token_url=f"{base}/oauth2/v2.0/token",
             service_hosts=("127.0.0.1", "localhost"),
             local=True,
-            emulator=True,
+            emulator=emulator,
         )
     tenant = environment.get("TEAMS_TENANT_ID")
     for name, value in (("TEAMS_APP_PASSWORD", password), ("TEAMS_TENANT_ID", tenant)):

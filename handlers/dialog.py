@@ -75,7 +75,7 @@ class Dialog:
             return
         surface = self._surfaces[turn.place.surface]
         person = self._resolve(turn.sender)
-        await self._note(turn, "heard", f"{_HEARD[turn.kind]} on {turn.place.surface} from {_shown(person)}")
+        await self._note(turn, "heard", f"{_HEARD[turn.kind]} on {turn.place.surface.title()} by {_shown(person)}")
         if turn.kind is TurnKind.INSTALLED:
             await surface.post(turn.place, self._what_i_can("welcome"))
             return
@@ -115,6 +115,8 @@ class Dialog:
             if asker.person is None:
                 return self._refused_click("not_entitled", reason=self._wording.say("dialog", "stranger"))
             return ClickOutcome("Here is the whole plan.", accepted=False, dialog=approval_card.details(view))
+        if button.verb == "deny" and await self._taken_back(view.approval, asker):
+            return await self._told(SignOutcome(SignResult.TAKEN_BACK, view.approval), button)
         decision = VoteDecision.DENY if button.verb == "deny" else VoteDecision.APPROVE
         reason = click.inputs.get("reason", "").strip()[:LONGEST_REASON]
         outcome = await self._road.sign(
@@ -126,6 +128,13 @@ class Dialog:
         """Wait until every card being drawn is drawn."""
         while self._drawing:
             await asyncio.gather(*self._drawing, return_exceptions=True)
+
+    async def _taken_back(self, approval: Approval, clicker: Envelope) -> bool:
+        """Whether the click was the requester's own "no", and in time: that is no vote, but the request withdrawn."""
+        person = clicker.person
+        if person is None or person.id != approval.requester or clicker.is_guest or clicker.is_bot:
+            return False
+        return await self._road.cancel(approval.id, actor=person.id)
 
     async def _find_button(self, nonce: str) -> FoundButton | None:
         """The button of a nonce. A card can be pressed before the platform's answer to our post has been noted: then
@@ -254,7 +263,7 @@ class Dialog:
         plan_id = button.delivery.plan_id
         view = await self._database.read(lambda tx: self._projector.view(tx, plan_id))
         assert view is not None
-        accepted = outcome.result in (SignResult.APPROVED, SignResult.SIGNED, SignResult.DENIED)
+        accepted = outcome.result in _CHANGED_SOMETHING
         if outcome.result in (SignResult.STALE, SignResult.EXPIRED) or accepted:
             self._start(self._projector.project(plan_id))
         approval = outcome.approval
@@ -313,6 +322,7 @@ class Dialog:
             )
 
 
+_CHANGED_SOMETHING = (SignResult.APPROVED, SignResult.SIGNED, SignResult.DENIED, SignResult.TAKEN_BACK)
 _HEARD = {
     TurnKind.COMMAND: "Heard a command",
     TurnKind.MENTION: "Heard a mention",

@@ -117,10 +117,10 @@ class Engine:
 
     @property
     def state(self) -> str:
-        """For health pages: `offline engine`, `ok`, or `away` while the offline engine stands in."""
+        """For health pages: `offline engine`, `configured`, or `away` while the offline engine stands in."""
         if self._primary is None:
             return self._offline.name
-        return "ok" if self._breaker.circuit is Circuit.CLOSED else "away"
+        return "configured" if self._breaker.circuit is Circuit.CLOSED else "away"
 
     def reply(self, words: str, facts: Facts) -> ReplyStream:
         """Answer free text, piece by piece."""

@@ -186,8 +186,9 @@ def create(
         "expires_at": now + lifetime,
     }
     statement = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(approvals)
-    inserted = tx.execute(statement.values(values).on_conflict_do_nothing(index_elements=["id"]))
-    if inserted.rowcount == 1:
+    # RETURNING tells whether a row went in; psycopg's row count of an INSERT does not come through.
+    asked = statement.values(values).on_conflict_do_nothing(index_elements=["id"]).returning(approvals.c.id)
+    if tx.execute(asked).first() is not None:
         audit.append(
             tx,
             kind="approval.requested",
@@ -241,9 +242,11 @@ def sign(
             groups=list(signature.groups),
             digest=signature.displayed_digest,
             at=tx.now,
-        ).on_conflict_do_nothing(index_elements=["approval_id", "person"])
+        )
+        .on_conflict_do_nothing(index_elements=["approval_id", "person"])
+        .returning(votes.c.person)
     )
-    if cast.rowcount != 1:
+    if cast.first() is None:
         raise SignatureRefused(find(tx, approval_id), "already_signed")
     decided: State | None = None
     if signature.decision == VoteDecision.DENY:

@@ -121,7 +121,7 @@ def entries(tx: Transaction, *, subject: str | None = None) -> Iterator[AuditEnt
 def export(tx: Transaction) -> Iterator[str]:
     """The log as JSON lines; `verify_lines` checks them without the database."""
     for entry in entries(tx):
-        yield rfc8785.dumps({"entry": dict(entry.entry), "hash": entry.hash}).decode()
+        yield _exported(entry.entry, entry.hash)
 
 
 def verify(tx: Transaction) -> int:
@@ -129,9 +129,9 @@ def verify(tx: Transaction) -> int:
     size, last = 0, GENESIS
     for row in tx.execute(select(audit).order_by(audit.c.sequence)).yield_per(_PAGE):
         size += 1
-        last = _verify_one(size, last, bytes(row.entry), row.hash, row.sequence)
-        entry = json.loads(row.entry)
-        if (entry["kind"], entry["subject"]) != (row.kind, row.subject):
+        entry = _verify_one(size, last, bytes(row.entry), row.hash)
+        last = row.hash
+        if (row.sequence, entry.get("kind"), entry.get("subject")) != (size, row.kind, row.subject):
             raise AuditBroken(f"entry {size}: its index columns do not match what was hashed")
     head = tx.execute(select(audit_head.c.size, audit_head.c.hash)).first()
     recorded = (0, GENESIS) if head is None else (head.size, head.hash)
@@ -141,7 +141,10 @@ def verify(tx: Transaction) -> int:
 
 
 def verify_lines(lines: Iterable[str]) -> tuple[int, str]:
-    """Check an export; returns its size and the last hash, to hold against one noted elsewhere. Raises AuditBroken."""
+    """Check an export; returns its size and the last hash, to hold against one noted elsewhere. Raises AuditBroken.
+
+    A line must be byte for byte what `export` writes: what a reader might take for something else is not let through.
+    """
     size, last = 0, GENESIS
     for line in lines:
         if not line.strip():
@@ -149,19 +152,32 @@ def verify_lines(lines: Iterable[str]) -> tuple[int, str]:
         size += 1
         try:
             record = json.loads(line)
-            canonical, claimed = rfc8785.dumps(record["entry"]), record["hash"]
-        except (ValueError, KeyError, TypeError) as error:
+            canonical, claimed = rfc8785.dumps(record["entry"]), str(record["hash"])
+            as_exported = _exported(record["entry"], claimed)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise AuditBroken(f"line {size} is not an audit entry") from error
-        last = _verify_one(size, last, canonical, claimed, record["entry"].get("sequence"))
+        if line.rstrip("\r\n") != as_exported:
+            raise AuditBroken(f"line {size} is not written as it was exported")
+        _verify_one(size, last, canonical, claimed)
+        last = claimed
     return size, last
 
 
-def _verify_one(expected: int, previous: str, canonical: bytes, claimed: str, sequence: Any) -> str:
-    if sequence != expected:
-        raise AuditBroken(f"entry {expected} is missing; {sequence} stands in its place")
+def _exported(entry: Mapping[str, Any], claimed: str) -> str:
+    return rfc8785.dumps({"entry": dict(entry), "hash": claimed}).decode()
+
+
+def _verify_one(expected: int, previous: str, canonical: bytes, claimed: str) -> Mapping[str, Any]:
     if leaf_hash(canonical) != claimed:
         raise AuditBroken(f"entry {expected} was changed: its hash does not match its content")
-    entry = json.loads(canonical)
-    if entry.get("previous") != previous or entry.get("sequence") != expected:
+    try:
+        entry = json.loads(canonical)
+    except (ValueError, RecursionError) as error:
+        raise AuditBroken(f"entry {expected} cannot be read") from error
+    if not isinstance(entry, dict) or type(entry.get("sequence")) is not int:
+        raise AuditBroken(f"entry {expected} is no audit entry")
+    if entry["sequence"] != expected:
+        raise AuditBroken(f"entry {expected} is missing; {entry['sequence']} stands in its place")
+    if entry.get("previous") != previous:
         raise AuditBroken(f"entry {expected} does not follow the entry before it")
-    return claimed
+    return entry

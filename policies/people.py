@@ -136,7 +136,7 @@ class Directory:
         return self._snapshot.people.get(person_id)
 
     def everyone(self) -> tuple[Person, ...]:
-        """Return all people, in the file's order."""
+        """Return all people, deactivated ones included, by id."""
         return tuple(self._snapshot.people.values())
 
     def members(self, group: str) -> tuple[Person, ...]:
@@ -256,7 +256,7 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
+class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a key given twice, where YAML would silently let the last one win (`active: false` … `active: true`)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

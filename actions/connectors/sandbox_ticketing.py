@@ -168,6 +168,8 @@ class SandboxTicketing:
 
     async def read_target(self, action: str, record: str) -> Target:
         ticket = await self.ticket(record)
+        if action == "ticketing.close" and ticket.state == "closed":
+            raise Refused(f"{ticket.id} is closed already.")
         return Target(ticket.id, ticket.title, str(ticket.version), self.link(ticket.id))
 
     async def read(self, action: str, arguments: Mapping[str, Any]) -> Sequence[Target]:
@@ -270,7 +272,7 @@ class SandboxTicketing:
     def _close_ticket(self, db: sqlite3.Connection, wanted: CloseTicket, expected: str | None) -> Effect:
         ticket = self._read(db, wanted.ticket)
         if ticket.state == "closed":
-            raise Refused(f"{ticket.id} is closed already. Nothing was changed.")
+            raise Refused(f"{ticket.id} is closed already.")
         if expected is not None and str(ticket.version) != expected:
             raise TargetChanged(f"{ticket.id} was changed by someone else since it was shown. Nothing was closed.")
         db.execute(

@@ -86,7 +86,7 @@ class SlackClicks:
         elif payload.get("type") == "block_actions" and view.get("id"):
             # Pressed inside a modal: it covers the conversation, so it says itself what came of the press.
             await self._replace(str(view["id"]), outcome.text)
-        if outcome.text:
+        if outcome.text and outcome.dialog is None:
             await self._tell(turn, Reply.text(outcome.text))
 
     async def _open(self, payload: Payload, view: Json) -> bool:

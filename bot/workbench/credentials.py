@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bot.settings import SettingsError, WorkbenchCredentials
 
 SLACK_TEAM = "T0WORKBENCH"
+EMULATOR_TENANT = "00000000-0000-0000-0000-0000000000001"
+"""The tenant and, below, two people of Microsoft's local Teams client as it comes; it signs nothing, so its activities
+are taken from this machine only, and only while no app id is set."""
 TEAMS_TENANT = "5f0b5b5e-3d5c-4c53-9f5e-0c0de0000001"
 
 
@@ -31,24 +34,27 @@ class WorkbenchPerson:
     groups: tuple[str, ...]
     slack: str
     teams: str
+    emulator: str
 
 
 PEOPLE = (
     WorkbenchPerson(
         "rosa",
-        "Rosa Requester",
+        "Rosa Blum",
         "rosa@example.com",
         ("support",),
         "U0ROSA",
         "5f0b5b5e-3d5c-4c53-9f5e-0c0de0000011",
+        "00000000-0000-0000-0000-0000000000020",
     ),
     WorkbenchPerson(
         "amir",
-        "Amir Approver",
+        "Amir Haddad",
         "amir@example.com",
         ("support", "approvers", "finance", "security-admins"),
         "U0AMIR",
         "5f0b5b5e-3d5c-4c53-9f5e-0c0de0000012",
+        "00000000-0000-0000-0000-0000000000021",
     ),
 )
 
@@ -89,7 +95,7 @@ def ensure_people_file(path: Path) -> None:
             "roles": ["employee"],
             "groups": list(person.groups),
             "slack": [f"{SLACK_TEAM}/{person.slack}"],
-            "teams": [f"{TEAMS_TENANT}/{person.teams}"],
+            "teams": [f"{TEAMS_TENANT}/{person.teams}", f"{EMULATOR_TENANT}/{person.emulator}"],
         }
         for person in PEOPLE
     ]

@@ -70,10 +70,11 @@ class LocalPlatforms:
                 await platform.close()
 
     def _people(self, surface: str, tenant: str) -> list[LocalPerson]:
-        """Everyone of the people file with an account on a local platform."""
+        """Everyone of the people file with an account on a local platform, those who can sign after those who ask."""
+        signing = {rule.group for rule in self._core.rules.ruleset.rules if rule.group}
         return [
             LocalPerson(account.user, person.name)
-            for person in self._core.directory.everyone()
+            for person in sorted(self._core.directory.everyone(), key=lambda person: bool(person.groups & signing))
             for account in person.identities
             if (account.surface, account.tenant) == (surface, tenant)
         ]

@@ -130,6 +130,7 @@ class Workbench:
                 {
                     "name": platform.name,
                     "people": [_person(person) for person in platform.people()],
+                    "assistant": _person(platform.assistant()),
                     "rooms": {
                         person.id: [_room(room) for room in platform.rooms(person.id)] for person in platform.people()
                     },

@@ -63,6 +63,10 @@ class LocalPlatform(Protocol):
         """Who can use it: a requester first, then an approver."""
         ...
 
+    def assistant(self) -> LocalPerson:
+        """The assistant's own account, for the page to name it where somebody mentions it."""
+        ...
+
     def rooms(self, person: str) -> Sequence[LocalRoom]:
         """Where a person can write."""
         ...

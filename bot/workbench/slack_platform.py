@@ -74,6 +74,9 @@ class LocalSlack:
     def people(self) -> Sequence[LocalPerson]:
         return list(self.workspace.people.values())
 
+    def assistant(self) -> LocalPerson:
+        return LocalPerson(self.bot_user_id, "Countersign")
+
     def rooms(self, person: str) -> Sequence[LocalRoom]:
         return [room for room in self.workspace.rooms.values() if person in self.workspace.members(room.id)]
 

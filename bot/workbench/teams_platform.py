@@ -100,6 +100,10 @@ class LocalTeams:
         """Who can use it."""
         return self._people
 
+    def assistant(self) -> LocalPerson:
+        """The app's account."""
+        return LocalPerson(self._bot["id"], BOT_NAME)
+
     def rooms(self, person: str) -> Sequence[LocalRoom]:
         """The channel and the person's own chat."""
         return self._state.rooms(person)

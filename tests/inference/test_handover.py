@@ -141,7 +141,7 @@ async def test_a_model_that_keeps_failing_is_left_alone_until_one_probe_finds_it
     server.fault = None
     assert (await engine.draft("answer", THREAD)).engine == "tiny"
     assert breaker.circuit is Circuit.CLOSED
-    assert (engine.state, engine.has_language_model) == ("ok", True)
+    assert (engine.state, engine.has_language_model) == ("configured", True)
 
 
 async def test_leaving_a_reply_early_aborts_the_request_and_is_no_verdict_on_the_model(

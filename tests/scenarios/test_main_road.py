@@ -154,7 +154,7 @@ async def test_a_changed_ticket_makes_the_card_stale_and_nothing_is_closed(
     ticketing = house.web.core.connectors[0]
     await ticketing.perform("ticketing.close", {"ticket": ticket}, key=f"elsewhere-{ticket}", expected=None)
     await amir.press(card, "Approve")
-    await amir.sees("review again", ticket, "changed")
+    await amir.sees("review again", ticket, "closed already")
     assert house.tickets()[ticket] == ("closed", 2)
 
 
@@ -196,3 +196,24 @@ async def test_the_audit_log_is_whole_and_tells_who_signed_what(house: House, ro
     kinds = [entry["kind"] for entry in entries]
     for kind in ("approval.requested", "approval.signed", "execution.ordered", "execution.sending", "execution.done"):
         assert kind in kinds
+
+
+async def test_the_requester_can_take_the_request_back(house: House, rosa: Seat, amir: Seat) -> None:
+    ticket = await house.new_ticket()
+    await rosa.say(f"@Countersign close {ticket}")
+    card = await rosa.sees("Approval needed", ticket)
+    await rosa.press(card, "Deny", reason="Wrong ticket")
+    taken_back = await amir.sees("Cancelled", ticket, "taken back")
+    assert buttons(taken_back) == {}
+    assert house.tickets()[ticket] == ("open", 1)
+
+
+async def test_closing_a_ticket_that_is_closed_is_said_at_once_and_asks_nobody(
+    house: House, rosa: Seat, amir: Seat
+) -> None:
+    ticket = await house.new_ticket()
+    ticketing = house.web.core.connectors[0]
+    await ticketing.perform("ticketing.close", {"ticket": ticket}, key=f"before-{ticket}", expected=None)
+    await rosa.say(f"@Countersign close {ticket}")
+    answer = await rosa.sees(f"{ticket} is closed already")
+    assert buttons(answer) == {}

@@ -107,6 +107,9 @@ class DoublePlatform:
     def people(self) -> Sequence[LocalPerson]:
         return (ROSA, AMIR)
 
+    def assistant(self) -> LocalPerson:
+        return LocalPerson(ASSISTANT, "Countersign")
+
     def rooms(self, person: str) -> Sequence[LocalRoom]:
         return (LocalRoom(CHANNEL, "#support", False), LocalRoom(f"D{person}", "Direct message", True))
 

@@ -17,6 +17,8 @@ export interface Platform {
   name: PlatformName;
   /** A requester first, then an approver. */
   people: Person[];
+  /** Named where somebody mentions it. */
+  assistant: Person;
   /** Where each person can write, by person id. */
   rooms: Record<string, Room[]>;
 }

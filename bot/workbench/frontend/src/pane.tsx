@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { api, ApiError, type Json, type Message, type Platform, type Room } from "./api";
 import { titleOf, type Ticks } from "./app";
 import { Avatar } from "./avatar";
@@ -30,6 +30,7 @@ export function Pane({ platform, ticks, shown, away }: PaneProps) {
   const [replyTo, setReplyTo] = useState<Message | null>(null);
   const [notice, setNotice] = useState<Notice | null>(null);
 
+  const known = useMemo(() => [...platform.people, platform.assistant], [platform]);
   const person = platform.people.find((someone) => someone.id === personId);
   const rooms = platform.rooms[personId] ?? [];
   const room = rooms.find((one) => one.id === roomByPerson[personId]) ?? rooms[0] ?? null;
@@ -106,7 +107,7 @@ export function Pane({ platform, ticks, shown, away }: PaneProps) {
           renderBody={(message) => (
             <Body
               message={message}
-              people={platform.people}
+              people={known}
               messages={view.messages}
               disabled={away}
               onPress={(action) => press(message.id, action)}
@@ -130,7 +131,7 @@ export function Pane({ platform, ticks, shown, away }: PaneProps) {
         <SlackModal
           key={String(view.modal.id)}
           view={view.modal}
-          users={platform.people}
+          users={known}
           onPress={(action) => press(String(view.modal?.id), action)}
           onSubmit={async (values) => {
             await api.modal(platform.name, personId, values);
