@@ -4,16 +4,20 @@ Invariant: `write` returns only after the commit is durable, and a function that
 
 On SQLite there is one writer thread. It takes every function that waits, gives each a savepoint, and commits once:
 sixteen requests that arrive together cost one fsync, which is what makes "stored before acknowledged" affordable.
-On PostgreSQL each function has its own connection and transaction, and is run again after a deadlock.
+On PostgreSQL each function has its own connection and transaction, and is run again after a deadlock; so a function
+may run more than once and touches nothing but its transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -44,14 +48,12 @@ class DatabaseUnavailable(Exception):
 class Transaction:
     """What a function of the database works with: statements, and the database's clock."""
 
-    __slots__ = ("_connection", "_now", "_now_sql", "_shift", "dialect")
+    __slots__ = ("_clock", "_connection", "dialect")
 
-    def __init__(self, connection: Connection, now_sql: str, shift: Callable[[], timedelta]) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
         self.dialect = connection.dialect.name
-        self._now_sql = now_sql
-        self._shift = shift
-        self._now: datetime | None = None
 
     def execute(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
@@ -59,12 +61,41 @@ class Transaction:
         """Run a SQLAlchemy Core statement."""
         return self._connection.execute(statement, parameters)
 
+    def execute_prepared(self, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
+        """Run one statement in the driver's own words for each tuple of values; returns how many rows it changed.
+
+        For what every inbound event needs (`Inbox.store`, `finish_all`, `renew`), where SQLAlchemy costs more than
+        the database does; everything else uses `execute`. The text is compiled from a Core
+        statement, once; the values are in the form they are stored in, because no column type converts them.
+        """
+        if self.dialect == "sqlite":
+            try:
+                return _driver(self._connection).executemany(sql, values).rowcount
+            except sqlite3.Error as error:
+                raise _as_sqlalchemy_error(sql, error) from error
+        return sum(self._connection.exec_driver_sql(sql, each).rowcount for each in values)
+
     @property
     def now(self) -> datetime:
         """The database's clock, read once a transaction: every row it writes has the same time."""
+        return self._clock.now
+
+
+class Clock:
+    """One reading of the database's clock, taken when it is first asked for."""
+
+    __slots__ = ("_now", "_read", "_shift")
+
+    def __init__(self, read: Callable[[], int], shift: Callable[[], timedelta]) -> None:
+        self._read = read
+        self._shift = shift
+        self._now: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time of this reading."""
         if self._now is None:
-            value = self._connection.exec_driver_sql(self._now_sql).scalar_one()
-            self._now = from_microseconds(int(value)) + self._shift()
+            self._now = from_microseconds(self._read()) + self._shift()
         return self._now
 
 
@@ -98,7 +129,6 @@ class Database:
         self._shift = clock_shift
         if self.dialect == "sqlite":
             self.engine = _sqlite_engine(parsed.render_as_string(hide_password=False))
-            self._now_sql = _SQLITE_NOW
             self._writer: _SqliteWriter | None = _SqliteWriter(self.engine, self._transaction)
             self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         else:
@@ -108,8 +138,9 @@ class Database:
                 max_overflow=0,
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": 5},
+                # Errors end up in logs, and parameters are what people wrote.
+                hide_parameters=True,
             )
-            self._now_sql = _POSTGRES_NOW
             self._writer = None
             self._pool = ThreadPoolExecutor(POSTGRES_CONNECTIONS, thread_name_prefix="database")
 
@@ -123,8 +154,16 @@ class Database:
             raise DatabaseUnavailable(f"the database {self._shown} does not answer: {reason}") from error
 
     async def write(self, work: Work[T]) -> T:
-        """Run a function in one transaction and return its value once it is durable."""
-        return await asyncio.wrap_future(self._submit(work))
+        """Run a function in one transaction and return its value once it is durable.
+
+        Cancelling it before its turn takes the function back; afterwards it is carried out and nobody is told.
+        """
+        loop = asyncio.get_running_loop()
+        if self._writer is None:
+            return await loop.run_in_executor(self._pool, self._postgres_write, work)
+        future: asyncio.Future[T] = loop.create_future()
+        self._writer.submit(_Waiting(work, future, loop))
+        return await future
 
     async def read(self, work: Work[T]) -> T:
         """Run a function that only reads; it sees one consistent state."""
@@ -132,18 +171,23 @@ class Database:
 
     def transact(self, work: Work[T]) -> T:
         """`write` for callers without an event loop."""
-        return self._submit(work).result()
+        if self._writer is None:
+            return self._postgres_write(work)
+        future: Future[T] = Future()
+        self._writer.submit(_Waiting(work, future, None))
+        return future.result()
 
     def query(self, work: Work[T]) -> T:
         """`read` for callers without an event loop."""
         with self.engine.connect() as connection:
-            if self.dialect == "sqlite":
-                connection.exec_driver_sql("BEGIN")
+            if self.dialect != "sqlite":
+                return work(self._transaction(connection))
+            driver = _driver(connection)
+            driver.execute("BEGIN")
             try:
                 return work(self._transaction(connection))
             finally:
-                if self.dialect == "sqlite":
-                    connection.exec_driver_sql("ROLLBACK")
+                driver.execute("ROLLBACK")
 
     def close(self) -> None:
         """Finish what was handed in and release every connection."""
@@ -153,12 +197,12 @@ class Database:
         self.engine.dispose()
 
     def _transaction(self, connection: Connection) -> Transaction:
-        return Transaction(connection, self._now_sql, self._shift)
+        def read_clock() -> int:
+            if self.dialect == "sqlite":
+                return int(_driver(connection).execute(_SQLITE_NOW).fetchone()[0])
+            return int(connection.exec_driver_sql(_POSTGRES_NOW).scalar_one())
 
-    def _submit(self, work: Work[T]) -> Future[T]:
-        if self._writer is not None:
-            return self._writer.submit(work)
-        return self._pool.submit(self._postgres_write, work)
+        return Transaction(connection, Clock(read_clock, self._shift))
 
     def _postgres_write(self, work: Work[T]) -> T:
         for last_try in (False, False, True):
@@ -180,6 +224,7 @@ def _sqlite_engine(url: str) -> Engine:
         # Transactions are opened by hand: the driver's own begin is deferred, which would let two writers deadlock.
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -190,26 +235,58 @@ def _sqlite_engine(url: str) -> Engine:
     return engine
 
 
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
+def _as_sqlalchemy_error(sql: str | None, error: sqlite3.Error) -> DBAPIError:
+    """The error as SQLAlchemy would raise it, so that callers have one kind to catch."""
+    wrapped = DBAPIError.instance(sql, None, error, sqlite3.Error, hide_parameters=True)
+    assert isinstance(wrapped, DBAPIError)
+    return wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A function handed to the writer, and who waits for it."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any] | Future[Any]
+    loop: asyncio.AbstractEventLoop | None
+    """The loop the future belongs to; None for a thread that blocks on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    waiting: _Waiting
+    value: Any = None
+    error: BaseException | None = None
+
+
 class _SqliteWriter:
-    """The one thread that writes."""
+    """The one thread that writes, on one connection that it keeps.
+
+    Begin, savepoint and commit go straight to the driver: through SQLAlchemy they cost more than what they enclose.
+    """
 
     def __init__(self, engine: Engine, transaction: Callable[[Connection], Transaction]) -> None:
         self._engine = engine
         self._transaction = transaction
-        self._waiting: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._connection: Connection | None = None
 
-    def submit(self, work: Work[T]) -> Future[T]:
+    def submit(self, waiting: _Waiting) -> None:
         # Started on first use: a process that only reads, or that forks before it writes, has no thread to lose.
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="database-write", daemon=True)
                     self._thread.start()
-        future: Future[T] = Future()
-        self._waiting.put((work, future))
-        return future
+        self._waiting.put(waiting)
 
     def close(self) -> None:
         if self._thread is not None:
@@ -221,47 +298,84 @@ class _SqliteWriter:
         closing = False
         while not closing:
             entry = self._waiting.get()
-            group: list[tuple[Work[Any], Future[Any]]] = []
+            group: list[_Waiting] = []
             while True:
                 if entry is None:
                     closing = True
-                elif entry[1].set_running_or_notify_cancel():
+                elif not entry.future.cancelled():
                     group.append(entry)
                 if closing or len(group) >= GROUP_COMMIT or self._waiting.empty():
                     break
                 entry = self._waiting.get()
             if group:
-                self._commit(group)
+                _tell(self._commit(group))
+        self._release_connection()
 
-    def _commit(self, group: list[tuple[Work[Any], Future[Any]]]) -> None:
-        settled: list[tuple[Future[Any], Any, BaseException | None]] = []
+    def _commit(self, group: list[_Waiting]) -> list[_Outcome]:
         try:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    for work, future in group:
-                        settled.append((future, *self._attempt(connection, work)))
-                except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
-                    raise
-                connection.exec_driver_sql("COMMIT")
-        except BaseException as failure:  # the whole group failed to become durable, so each of them did
-            for _, future in group:
-                future.set_exception(failure)
-            return
-        for future, value, error in settled:
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            driver = _driver(self._connection)
+            driver.execute("BEGIN IMMEDIATE")
+            transaction = self._transaction(self._connection)
+            if len(group) == 1:
+                outcome = _attempt(group[0], transaction)
+                driver.execute("COMMIT" if outcome.error is None else "ROLLBACK")
+                return [outcome]
+            outcomes = []
+            for waiting in group:
+                driver.execute("SAVEPOINT one")
+                outcome = _attempt(waiting, transaction)
+                if outcome.error is not None:
+                    driver.execute("ROLLBACK TO one")
+                driver.execute("RELEASE one")
+                outcomes.append(outcome)
+            driver.execute("COMMIT")
+            return outcomes
+        except BaseException as problem:  # the whole group failed to become durable, so each of them did
+            # Whatever state the connection is in, closing it rolls back; the next group gets a new one.
+            self._release_connection()
+            failure = _as_sqlalchemy_error(None, problem) if isinstance(problem, sqlite3.Error) else problem
+            return [_Outcome(waiting, error=failure) for waiting in group]
 
-    def _attempt(self, connection: Connection, work: Work[Any]) -> tuple[Any, BaseException | None]:
-        connection.exec_driver_sql("SAVEPOINT one")
-        try:
-            value = work(self._transaction(connection))
-        except Exception as error:
-            connection.exec_driver_sql("ROLLBACK TO one")
-            connection.exec_driver_sql("RELEASE one")
-            return None, error
-        connection.exec_driver_sql("RELEASE one")
-        return value, None
+    def _release_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+
+def _attempt(waiting: _Waiting, transaction: Transaction) -> _Outcome:
+    try:
+        return _Outcome(waiting, value=waiting.work(transaction))
+    except StopIteration as error:  # the one exception that a future refuses to carry
+        failure = RuntimeError("a function of the database raised StopIteration")
+        failure.__cause__ = error
+        return _Outcome(waiting, error=failure)
+    except Exception as error:
+        return _Outcome(waiting, error=error)
+
+
+def _tell(outcomes: list[_Outcome]) -> None:
+    """Wake everybody of a group: one call into an event loop for all who wait on it, however many they are."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Outcome]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome.waiting.loop, []).append(outcome)
+    for loop, theirs in by_loop.items():
+        if loop is None:
+            _resolve(theirs)
+        else:
+            # A closed loop: whoever waited on it is gone as well.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, theirs)
+
+
+def _resolve(outcomes: list[_Outcome]) -> None:
+    for outcome in outcomes:
+        future = outcome.waiting.future
+        if future.done():
+            continue
+        if outcome.error is None:
+            future.set_result(outcome.value)
+        else:
+            future.set_exception(outcome.error)

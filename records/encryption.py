@@ -5,6 +5,7 @@ A sealed value opens only with the same key and the same context, so swapped row
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -41,24 +42,30 @@ class Cipher:
         nonce, body = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
             return self._aead.decrypt(nonce, body, context.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # a value cut short has no whole nonce, which is a ValueError
             raise KeyUnusable("a stored value was sealed with another key or belongs to another row") from error
 
 
 def load_or_create_key(path: Path) -> bytes:
     """Read the key file, or make one that only its owner can read; two processes starting at once get the same key."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return _read_key(path)
+    # Written aside and linked into place: whoever looks sees no key or all of it, and one of two makers wins.
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES).hex().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        finally:
+            aside.unlink()
     except OSError as error:
         raise KeyUnusable(f"the key file {path} cannot be made: {error.strerror}") from error
-    key = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.hex().encode())
-        file.flush()
-        os.fsync(file.fileno())
-    return key
+    return _read_key(path)
 
 
 def _read_key(path: Path) -> bytes:

@@ -7,17 +7,35 @@ An event that was stored and not finished (the process died) is due again when i
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, Table, bindparam, delete, or_, select, update
+import orjson
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    bindparam,
+    delete,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from records.database import Transaction
 from records.encryption import Cipher
-from records.schema import Id, Json, Moment, Name, metadata
+from records.schema import Id, Json, Moment, Name, metadata, to_microseconds
 
 LEASE = timedelta(seconds=60)
 """How long a handler may take before the event counts as abandoned."""
@@ -62,17 +80,9 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-# Built once: on the way to an acknowledgement the compiled statement comes from the cache.
-_VALUES: dict[str, Any] = {
-    column: bindparam(column)
-    for column in (
-        "id", "source", "unique_key", "kind", "body", "headers", "state", "attempts", "received_at", "lease_until",
-    )
-}  # fmt: skip
-_INSERTS = {
-    "sqlite": sqlite_insert(inbox).values(_VALUES).on_conflict_do_nothing(index_elements=["unique_key"]),
-    "postgresql": postgres_insert(inbox).values(_VALUES).on_conflict_do_nothing(index_elements=["unique_key"]),
-}
+_STORED = (
+    "id", "source", "unique_key", "kind", "body", "headers", "state", "attempts", "received_at", "lease_until",
+)  # fmt: skip
 
 
 class Inbox:
@@ -80,7 +90,14 @@ class Inbox:
 
     def __init__(self, cipher: Cipher, dialect: str) -> None:
         self._cipher = cipher
-        self._insert = _INSERTS[dialect]
+        values: dict[str, Any] = {column: bindparam(column) for column in _STORED}
+        insert = (sqlite_insert if dialect == "sqlite" else postgres_insert)(inbox).values(values)
+        self._insert = _prepared(insert.on_conflict_do_nothing(index_elements=["unique_key"]), dialect, _STORED)
+        held = update(inbox).where(inbox.c.id == bindparam("event_id"), inbox.c.state == literal_column("'received'"))
+        finish = held.values(state=literal_column("'done'"), finished_at=bindparam("finished_at"))
+        self._finish = _prepared(finish, dialect, ("finished_at", "event_id"))
+        renew = held.values(lease_until=bindparam("until"))
+        self._renew = _prepared(renew, dialect, ("until", "event_id"))
 
     def store(
         self, tx: Transaction, *, source: str, unique_key: str, kind: str, body: bytes, headers: dict[str, str]
@@ -88,22 +105,24 @@ class Inbox:
         """Keep an event and lease it to the caller; None when the key is already held."""
         identity = new_id()
         now = tx.now
-        inserted = tx.execute(
+        inserted = tx.execute_prepared(
             self._insert,
-            {
-                "id": identity,
-                "source": source,
-                "unique_key": unique_key,
-                "kind": kind,
-                "body": self._cipher.seal(body, context=f"inbox|{identity}"),
-                "headers": headers,
-                "state": "received",
-                "attempts": 1,
-                "received_at": now,
-                "lease_until": now + LEASE,
-            },
+            [
+                (
+                    identity,
+                    source,
+                    unique_key,
+                    kind,
+                    self._cipher.seal(body, context=f"inbox|{identity}"),
+                    orjson.dumps(headers),
+                    "received",
+                    1,
+                    to_microseconds(now),
+                    to_microseconds(now + LEASE),
+                )
+            ],
         )
-        if inserted.rowcount != 1:
+        if inserted != 1:
             return None
         return InboxEvent(identity, source, kind, body, headers, now, attempts=1)
 
@@ -114,6 +133,16 @@ class Inbox:
             .where(inbox.c.id == event_id, inbox.c.state == "received")
             .values(state=state, finished_at=tx.now)
         )
+
+    def finish_all(self, tx: Transaction, event_ids: Sequence[str]) -> None:
+        """Record that events need nothing more."""
+        finished_at = to_microseconds(tx.now)
+        tx.execute_prepared(self._finish, [(finished_at, event_id) for event_id in event_ids])
+
+    def renew(self, tx: Transaction, event_ids: Sequence[str]) -> None:
+        """Lease events for longer to the process that is still handling them."""
+        lease_until = to_microseconds(tx.now + LEASE)
+        tx.execute_prepared(self._renew, [(lease_until, event_id) for event_id in event_ids])
 
     def release(self, tx: Transaction, event_id: str) -> None:
         """Give an event back after a failure that may pass; it is due again at once."""
@@ -169,3 +198,12 @@ class Inbox:
         """Delete finished events received before a moment; platforms retry for minutes, so keep days."""
         finished = or_(inbox.c.state == "done", inbox.c.state == "failed")
         return tx.execute(delete(inbox).where(finished, inbox.c.received_at < moment)).rowcount
+
+
+def _prepared(statement: ClauseElement, dialect: str, order: tuple[str, ...]) -> str:
+    """A statement's text in the words of the driver, whose values come as a tuple in the given order."""
+    known = sqlite.dialect() if dialect == "sqlite" else psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    compiled = statement.compile(dialect=known)
+    assert isinstance(compiled, SQLCompiler)
+    assert tuple(compiled.positiontup or ()) == order
+    return str(compiled)
