@@ -11,7 +11,8 @@ import structlog
 
 from actions.judgement import Judgement
 from actions.plans import StoredPlan
-from actions.road import CannotPlan, Envelope, Road, SignOutcome, SignResult, Submission
+from actions.road import CannotPlan, Road, Submission
+from actions.signing import Envelope, SignOutcome, SignResult
 from handlers import approval_card, deliveries
 from handlers.card import Bullets, Part, Text, TextStyle
 from handlers.deliveries import DeliveryKind, FoundButton, Nonces

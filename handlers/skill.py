@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from actions.catalogue import ActionSpec
-from actions.road import Envelope, Road, WantedCall
+from actions.road import Road, WantedCall
+from actions.signing import Envelope
 from handlers.reply import Reply
 from handlers.surface import Surface
 from handlers.turn import Turn

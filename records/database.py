@@ -181,6 +181,8 @@ class Database:
         """`read` for callers without an event loop."""
         with self.engine.connect() as connection:
             if self.dialect != "sqlite":
+                # PostgreSQL's default looks anew at each statement; one consistent state is one snapshot.
+                connection.execution_options(isolation_level="REPEATABLE READ")
                 return work(self._transaction(connection))
             driver = _driver(connection)
             driver.execute("BEGIN")

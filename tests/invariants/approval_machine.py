@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from actions import executions
 from actions.catalogue import Repeat
 from actions.executions import START_WITHIN
-from actions.road import SignResult
+from actions.signing import SignResult
 from policies import approvals, audit
 from policies.approvals import Approval, VoteDecision
 from records import outbox

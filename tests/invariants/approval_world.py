@@ -34,7 +34,8 @@ from actions.execute import Executor, FaultPoint, no_fault
 from actions.executions import Execution
 from actions.hints import Hints
 from actions.judgement import Judgement
-from actions.road import Also, Envelope, Road, SignOutcome, Submission, WantedCall, nothing_else
+from actions.road import Also, Road, Submission, WantedCall, nothing_else
+from actions.signing import Envelope, SignOutcome
 from actions.sweep import Sweep
 from policies import approvals, audit
 from policies.approvals import Approval, VoteDecision

@@ -24,10 +24,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actions import executions, plans
+from actions import executions, plans, signing
 from actions.execute import Executor
 from actions.judgement import Judgement
-from actions.road import Road
 from bot.slack.intake import SlackEndpoint
 from handlers import deliveries, dialog
 from policies import approvals
@@ -97,7 +96,7 @@ FAULTS = [
     Fault("i04", Executor, "_find", "spec.version != call.action_version or ", ""),
     Fault("i04", Executor, "_find", " or connector.name != call.connector", ""),
     Fault("i04", Executor, "_send", "expected=call.target_version", "expected=None"),
-    Fault("i04", Road, "_sign", "approval.policy_digest != self._judgement.policy_digest", "False"),
+    Fault("i04", signing, "take_click", "approval.policy_digest != judgement.policy_digest", "False"),
     Fault("i04", Judgement, "may_run", "if plan.policy_digest != self._rules.digest:", "if False:"),
     Fault("i04", Judgement, "may_run", "if plan.tenant != self.tenant:", "if False:"),
     Fault("i05", approvals, "sign", "approvals.c.expires_at > tx.now,", ""),
@@ -107,7 +106,7 @@ FAULTS = [
     Fault("i06", approvals, "_move", ", approvals.c.state.in_(sorted(leaving))", ""),
     Fault("i06", approvals, "sign", "state == State.PENDING,\n            approvals.c.e", "id != '',\n approvals.c.e"),
     Fault("i06", executions, "stop_unstarted", ", executions.c.attempts == 0", ""),
-    Fault("i06", Road, "_sign", "not executions.stop_unstarted(tx, approval_id)", "False"),
+    Fault("i06", signing, "take_click", "not executions.stop_unstarted(tx, approval_id)", "False"),
     Fault("i07", executions, "claim", "fence=executions.c.fence + 1,", "fence=executions.c.fence,"),
     Fault("i07", executions, "claim", "_free(tx), ", ""),
     Fault("i07", executions, "_fenced", "executions.c.fence == held.fence,", ""),

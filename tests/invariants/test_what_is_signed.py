@@ -15,7 +15,7 @@ from actions import executions, plans
 from actions.execute import MAX_ATTEMPTS
 from actions.executions import START_WITHIN
 from actions.plans import PlannedCall, StoredPlan
-from actions.road import SignResult
+from actions.signing import SignResult
 from handlers import deliveries
 from handlers.deliveries import DeliveryKind, Nonces
 from handlers.turn import Place

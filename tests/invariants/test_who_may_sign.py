@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from actions import executions
-from actions.road import SignResult
+from actions.signing import SignResult
 from policies import approvals
 from policies.approvals import State, VoteDecision
 from policies.rules import RulesError
