@@ -20,8 +20,6 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, Integer, Row, Table, Text, and_, not_, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from actions import plans
 from policies import audit
@@ -116,7 +114,7 @@ def execution_id(approval_or_plan_id: str, digest: str) -> str:
 def order(tx: Transaction, *, plan: plans.StoredPlan, tenant: str, requester: str, approval_id: str | None) -> str:
     """Write the order to execute, with its audit entry and outbox row; returns the execution's id. Idempotent."""
     identity = execution_id(approval_id or plan.id, plan.digest)
-    statement = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(executions)
+    statement = tx.insert(executions)
     inserted = tx.execute(
         statement.values(
             id=identity,

@@ -15,8 +15,6 @@ from typing import Any
 
 import rfc8785
 from sqlalchemy import Column, Integer, LargeBinary, Table, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from records import outbox
 from records.database import Transaction
@@ -132,7 +130,7 @@ class StoredPlan:
 
 def store(tx: Transaction, *, plan_id: str, request_id: str, canonical: bytes, about: About) -> bool:
     """Keep a plan; False when the id is already held (the same request handled again)."""
-    statement = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(plans)
+    statement = tx.insert(plans)
     inserted = tx.execute(
         statement.values(
             id=plan_id,

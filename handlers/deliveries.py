@@ -15,8 +15,6 @@ from datetime import timedelta
 from enum import StrEnum
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Row, Table, and_, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from handlers.surface import MessageRef
 from handlers.turn import Place
@@ -112,9 +110,8 @@ def add(tx: Transaction, nonces: Nonces, *, plan_id: str, digest: str, kind: Del
     """Note that a message about a plan belongs at a place. Idempotent."""
     where = f"{place.surface}|{place.tenant}|{place.conversation}|{place.thread or ''}"
     identity = hashlib.sha256(f"delivery|{plan_id}|{kind}|{where}".encode()).hexdigest()[:32]
-    insert = sqlite_insert if tx.dialect == "sqlite" else postgres_insert
     tx.execute(
-        insert(card_deliveries)
+        tx.insert(card_deliveries)
         .values(
             id=identity,
             plan_id=plan_id,
@@ -135,7 +132,7 @@ def add(tx: Transaction, nonces: Nonces, *, plan_id: str, digest: str, kind: Del
     for verb in VERBS:
         nonce_hash = _hash(nonces.nonce(identity, verb, digest))
         tx.execute(
-            insert(card_buttons)
+            tx.insert(card_buttons)
             .values(nonce_hash=nonce_hash, delivery_id=identity, verb=verb, digest=digest)
             .on_conflict_do_nothing()
         )

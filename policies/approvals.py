@@ -19,8 +19,6 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Row, Table, Text, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from policies import audit
 from records.database import Transaction
@@ -185,7 +183,7 @@ def create(
         "created_at": now,
         "expires_at": now + lifetime,
     }
-    statement = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(approvals)
+    statement = tx.insert(approvals)
     # RETURNING tells whether a row went in; psycopg's row count of an INSERT does not come through.
     asked = statement.values(values).on_conflict_do_nothing(index_elements=["id"]).returning(approvals.c.id)
     if tx.execute(asked).first() is not None:
@@ -233,7 +231,7 @@ def sign(
     ).first()
     if locked is None:
         raise _refusal(tx, approval_id, signature)
-    statement = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(votes)
+    statement = tx.insert(votes)
     cast = tx.execute(
         statement.values(
             approval_id=approval_id,

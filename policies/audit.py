@@ -15,8 +15,6 @@ from typing import Any
 
 import rfc8785
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from records.database import Transaction
 from records.schema import Id, Name, metadata
@@ -97,7 +95,7 @@ def _advance(tx: Transaction) -> tuple[int, str]:
     )
     row = tx.execute(step).first()
     if row is None:
-        first = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(audit_head)
+        first = tx.insert(audit_head)
         tx.execute(first.values(id=1, size=0, hash=GENESIS).on_conflict_do_nothing())
         row = tx.execute(step).one()
     return int(row.size), str(row.hash)

@@ -15,13 +15,16 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, create_engine, event
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -60,6 +63,10 @@ class Transaction:
     ) -> CursorResult[Any]:
         """Run a SQLAlchemy Core statement."""
         return self._connection.execute(statement, parameters)
+
+    def insert(self, table: Table) -> PostgresInsert | SqliteInsert:
+        """An INSERT that can say what to do when the row is there already (`on_conflict_do_nothing`, `…_do_update`)."""
+        return SqliteInsert(table) if self.dialect == "sqlite" else PostgresInsert(table)
 
     def execute_prepared(self, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
         """Run one statement in the driver's own words for each tuple of values; returns how many rows it changed.
@@ -231,10 +238,26 @@ def _sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        _use_write_ahead_log(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. Two processes that both try are told "locked" at once, whatever the busy timeout is:
+    SQLite does not wait here, so we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

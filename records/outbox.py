@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Column, Index, Integer, Table, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from records.database import Transaction
 from records.schema import Id, Moment, Name, metadata
@@ -47,7 +45,7 @@ class Due:
 
 def put(tx: Transaction, topic: str, subject: str, *, delay: timedelta = timedelta()) -> None:
     """Make a subject due after `delay`; the delay leaves room for the direct way, so that the sweep finds nothing."""
-    insert = (sqlite_insert if tx.dialect == "sqlite" else postgres_insert)(outbox)
+    insert = tx.insert(outbox)
     due_at = tx.now + delay
     tx.execute(
         insert.values(topic=topic, subject=subject, generation=1, attempts=0, due_at=due_at).on_conflict_do_update(
