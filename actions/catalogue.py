@@ -56,6 +56,8 @@ class Target:
     version: str
     """Changes whenever the record does; the plan names the one that was shown."""
     url: str
+    text: str = ""
+    """What it says at length, where a read was about that."""
 
 
 @dataclass(frozen=True, slots=True)

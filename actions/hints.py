@@ -1,13 +1,13 @@
-"""Hints: RQ jobs that wake a worker. They carry an execution's id and nothing else: no authority, no payload.
+"""Hints: RQ jobs that wake a worker. They carry an id and nothing else: no authority, no payload.
 
 A lost hint costs time, never an action; a forged one can only make a worker look at a row. Whoever can write to Redis
-can name any importable function in a job, so the worker's job class runs the one entry point and nothing else.
+can name any importable function in a job, so the worker's job class runs its own doors and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
@@ -19,7 +19,9 @@ from rq.worker import SimpleWorker
 
 QUEUE = "countersign"
 ENTRY_POINT = "countersign.execute"
-"""The only job name a worker takes; it is a name, not an importable function."""
+"""The job name of an execution; it is a name, not an importable function."""
+TRAINING_DOOR = "countersign.train_encoder"
+"""The job name of a training of the encoder."""
 HINT_TTL_S = 60
 """A hint nobody took for a minute has been replaced by the sweep."""
 JOB_TIMEOUT_S = 300
@@ -28,7 +30,7 @@ MAX_HINTS = 40
 SOCKET_TIMEOUT_S = 0.5
 """Hints are sent on the way of a click; Redis gets this long and no longer."""
 
-_EXECUTION_ID = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class HintRefused(Exception):
@@ -47,13 +49,16 @@ class Hints:
         )
         self._queue = Queue(QUEUE, connection=self._connection, serializer=JSONSerializer)
 
-    def send(self, execution_id: str) -> bool:
-        """Wake a worker for an execution, unless enough hints wait. Blocks about a second at most; never raises."""
+    def send(self, execution_id: str, *, door: str = ENTRY_POINT) -> bool:
+        """Wake a worker for an execution, or what another `door` does with the id, unless enough hints wait.
+
+        Blocks about a second at most; never raises.
+        """
         try:
             if self.waiting() >= MAX_HINTS:
                 return False
             self._queue.enqueue_call(
-                func=ENTRY_POINT,
+                func=door,
                 args=(execution_id,),
                 timeout=JOB_TIMEOUT_S,
                 ttl=HINT_TTL_S,
@@ -91,7 +96,7 @@ class Hints:
 class HintJob(Job):
     """A job that can only be a hint: callbacks and webhooks found in Redis are not looked at."""
 
-    run: Callable[[str], None]
+    doors: Mapping[str, Callable[[str], None]]
 
     @property
     def success_callback(self) -> None:
@@ -109,19 +114,23 @@ class HintJob(Job):
         return None
 
     def perform(self) -> None:
-        if self.func_name != ENTRY_POINT or self.instance is not None or self.kwargs:
+        door = type(self).doors.get(self.func_name or "")
+        if door is None or self.instance is not None or self.kwargs:
             raise HintRefused("a job that is not a hint was refused")
-        if len(self.args) != 1 or not isinstance(self.args[0], str) or not _EXECUTION_ID.fullmatch(self.args[0]):
-            raise HintRefused("a hint without an execution id was refused")
-        type(self).run(self.args[0])
+        if len(self.args) != 1 or not isinstance(self.args[0], str) or not _ID.fullmatch(self.args[0]):
+            raise HintRefused("a hint without an id was refused")
+        door(self.args[0])
 
 
-def build_worker(redis_url: str, run: Callable[[str], None]) -> SimpleWorker:
-    """A worker on our one queue that calls `run(execution_id)` for each hint.
+def build_worker(
+    redis_url: str, run: Callable[[str], None], *, train: Callable[[str], None] | None = None
+) -> SimpleWorker:
+    """A worker on our one queue that calls `run(execution_id)`, or `train(job_id)`, for each hint.
 
     One queue a worker: with two, RQ takes jobs by BLPOP and loses those it holds when it dies.
     """
-    bound = type("BoundHintJob", (HintJob,), {"run": staticmethod(run)})
+    doors = {ENTRY_POINT: run} if train is None else {ENTRY_POINT: run, TRAINING_DOOR: train}
+    bound = type("BoundHintJob", (HintJob,), {"doors": doors})
     connection = redis.Redis.from_url(redis_url)
     return SimpleWorker(
         [Queue(QUEUE, connection=connection, serializer=JSONSerializer, job_class=bound)],

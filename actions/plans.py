@@ -1,8 +1,8 @@
 """Plans: ordered action calls in one canonical form.
 
 Invariant: the canonical bytes (RFC 8785) are what is shown, hashed, stored and executed. They name the tenant, the
-requester, the action versions, the target versions and the rules they were judged by, so a change of any of these is
-another plan with another digest.
+requester, the action versions, the target versions, where each argument comes from and the rules they were judged by,
+so a change of any of these is another plan with another digest.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import rfc8785
 from sqlalchemy import Column, Integer, LargeBinary, Table, select, update
 
+from actions.origins import ArgumentOrigin, Source
 from records import outbox
 from records.database import Transaction
 from records.schema import Id, Json, Moment, metadata
@@ -33,6 +34,10 @@ plans = Table(
 )
 
 
+FORMAT = 2
+"""Of the canonical bytes. 1, without origins, was written by earlier versions; plans stored then still run."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
     """One action call, exactly as it will run."""
@@ -45,6 +50,8 @@ class PlannedCall:
     """Id of the record it is about."""
     target_version: str | None
     """The record's version that was shown."""
+    origins: Mapping[str, ArgumentOrigin] = field(default_factory=dict)
+    """By argument name; every argument has one, but for plans in format 1, which have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +62,17 @@ class Plan:
     requester: str
     policy_digest: str
     calls: tuple[PlannedCall, ...]
+    format: int = FORMAT
 
     def canonical(self) -> bytes:
         """RFC 8785 JSON: one byte sequence a plan."""
         return rfc8785.dumps(
             {
-                "format": 1,
+                "format": self.format,
                 "tenant": self.tenant,
                 "requester": self.requester,
                 "policy": self.policy_digest,
-                "calls": [
-                    {
-                        "action": call.action,
-                        "action_version": call.action_version,
-                        "connector": call.connector,
-                        "arguments": dict(call.arguments),
-                        "target": call.target,
-                        "target_version": call.target_version,
-                    }
-                    for call in self.calls
-                ],
+                "calls": [_call_out(call, self.format) for call in self.calls],
             }
         )
 
@@ -82,11 +80,40 @@ class Plan:
     def parse(cls, canonical: bytes) -> Plan:
         """The plan of its canonical bytes; raises ValueError for an unknown format."""
         value = json.loads(canonical)
-        if value.get("format") != 1:
+        if value.get("format") not in (1, FORMAT):
             raise ValueError("a stored plan has an unknown format")
         return cls(
-            value["tenant"], value["requester"], value["policy"], tuple(PlannedCall(**c) for c in value["calls"])
+            value["tenant"],
+            value["requester"],
+            value["policy"],
+            tuple(_call_in(call) for call in value["calls"]),
+            value["format"],
         )
+
+
+def _call_out(call: PlannedCall, written_format: int) -> dict[str, Any]:
+    written = {
+        "action": call.action,
+        "action_version": call.action_version,
+        "connector": call.connector,
+        "arguments": dict(call.arguments),
+        "target": call.target,
+        "target_version": call.target_version,
+    }
+    if written_format >= 2:
+        written["origins"] = {
+            name: {"kind": origin.source.value, "messages": list(origin.messages)}
+            for name, origin in call.origins.items()
+        }
+    return written
+
+
+def _call_in(written: Mapping[str, Any]) -> PlannedCall:
+    origins = {
+        name: ArgumentOrigin(Source(origin["kind"]), tuple(origin["messages"]))
+        for name, origin in written.get("origins", {}).items()
+    }
+    return PlannedCall(**{**written, "origins": origins})
 
 
 def digest(canonical: bytes) -> str:

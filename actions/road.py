@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -29,8 +29,10 @@ from actions.catalogue import (
 )
 from actions.hints import Hints
 from actions.judgement import Judgement
+from actions.origins import filled_by_assistant, origins_of
 from actions.plans import About, Plan, PlannedCall, StoredPlan
 from actions.signing import Envelope, SignOutcome
+from inference.model import Origin
 from policies import approvals, audit
 from policies.approvals import Approval, SignatureRefused, VoteDecision
 from policies.people import Person
@@ -47,6 +49,8 @@ class WantedCall:
 
     action: str
     arguments: Mapping[str, Any]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Where each argument's value comes from, by name; one that is missing counts as the model's."""
 
 
 class CannotPlan(Exception):
@@ -239,6 +243,7 @@ class Road:
             arguments=arguments,
             target=target.id if target else None,
             target_version=target.version if target else None,
+            origins=origins_of(spec, call.arguments, call.origins, arguments),
         )
         return planned, spec, target
 
@@ -333,11 +338,10 @@ _BY_RISK = tuple(ActionClass)
 
 def _filled_in(spec: ActionSpec, arguments: Mapping[str, Any], asker: Envelope) -> dict[str, Any]:
     """Arguments the assistant fills in itself (`x-filled-by: assistant`): never taken from words or a model."""
-    filled = dict(arguments)
-    for name, field in spec.schema().get("properties", {}).items():
-        if field.get("x-filled-by") == "assistant":
-            filled[name] = asker.person.id if asker.person else ""
-    return filled
+    return {
+        **arguments,
+        **dict.fromkeys(filled_by_assistant(spec), asker.person.id if asker.person else ""),
+    }
 
 
 def _about(planned: Sequence[tuple[PlannedCall, ActionSpec, Target | None]], reason: str, requester: Person) -> About:

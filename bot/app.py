@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -22,21 +22,24 @@ from actions.judgement import Judgement
 from actions.road import Road
 from actions.sweep import Sweep
 from bot.metrics import Metrics
+from bot.models import build_embedder, build_engine
 from bot.settings import Settings, SettingsError
+from handlers import answers_under_way, decisions, notices
 from handlers.deliveries import Nonces
 from handlers.dialog import Dialog
+from handlers.open_questions import OpenQuestions
 from handlers.projector import Projector
 from handlers.router import Router, labels
 from handlers.skills.registry import build_skills
 from handlers.surface import Surface
 from handlers.wording import Wording
-from inference.embeddings import OnnxEmbedder
-from inference.handover import Engine
-from inference.intent import IntentIndex
-from inference.limits import ModelLimits
+from inference import usage
+from inference.budget import TokenBudget
 from inference.offline import OfflineEngine
-from inference.vllm import VllmModel
+from inference.skill_intents import PreparedIntents
+from inference.triage import INSTALLED, Triage
 from policies.people import Directory, PeopleError
+from policies.residency import ResidencyRule
 from policies.rules import Rules
 from records import trace
 from records.database import Database, DatabaseUnavailable, Transaction
@@ -53,6 +56,13 @@ TIDY_EVERY = timedelta(hours=1)
 EVENTS_KEPT = timedelta(days=7)
 """How long a handled event is kept: far longer than any platform retries."""
 TRACE_KEPT = timedelta(days=30)
+DECISIONS_KEPT = timedelta(days=90)
+"""How long it is kept how each request was understood, to see whether requests drift away from what is known."""
+NOTICES_KEPT = timedelta(days=30)
+ANSWERS_KEPT = timedelta(hours=1)
+"""What a process left behind that died while it wrote an answer."""
+USAGE_KEPT = timedelta(days=400)
+"""A year to compare with, and some days to look at it."""
 
 logger = structlog.get_logger(__name__)
 
@@ -69,6 +79,8 @@ class Core:
         self.database = open_database(settings, clock_shift=lambda: self.clock_shift)
         self.cipher = Cipher(derived(master, "fields"))
         self.nonces = Nonces(derived(master, "buttons"))
+        self.prefix_cache_key = derived(master, "prefix-cache")
+        self.questions = OpenQuestions(self.cipher)
         self.inbox = Inbox(self.cipher, self.database.dialect)
         self.directory = Directory.load(settings.people_file)
         self.rules = Rules.load(RULES_FOLDER, self.directory)
@@ -126,33 +138,40 @@ class Conversation:
     """The dialog with its inference engine; what the web process has beyond the core."""
 
     def __init__(self, core: Core, metrics: Metrics) -> None:
-        model = core.settings.model
-        self.embedder = OnnxEmbedder(MODEL_FOLDER)
-        offline = OfflineEngine(self.embedder)
-        primary = None
-        if model.base_url is not None and model.model is not None:
-            limits = ModelLimits(model.first_token, model.between_tokens, model.total)
-            primary = VllmModel(model.base_url, model.model, model.api_key, limits)
-        self.engine = Engine(offline, primary, observe=metrics.model_call)
-        skills = build_skills(core.catalogue)
+        settings = core.settings
+        self.embedder = build_embedder(settings.model, settings.data, MODEL_FOLDER)
+        budget = TokenBudget(
+            core.database,
+            tokens_a_day=settings.model.tokens_per_person_and_day,
+            clock=lambda: datetime.now(UTC) + core.clock_shift,
+        )
+        self.engine = build_engine(
+            settings.model, OfflineEngine(self.embedder), budget, metrics, salt_key=core.prefix_cache_key
+        )
+        skills = build_skills(core.catalogue, Triage(settings.data / INSTALLED, self.embedder))
+        self.intents = PreparedIntents(self.embedder, labels(skills), settings.data / "models")
         self.dialog = Dialog(
             database=core.database,
             surfaces=core.surfaces,
             directory=core.directory,
             judgement=core.judgement,
             road=core.road,
-            router=Router(skills, IntentIndex(self.embedder, labels(skills)), self.engine),
+            router=Router(skills, self.intents),
             engine=self.engine,
             skills=skills,
             projector=core.projector,
             nonces=core.nonces,
             wording=Wording(),
+            questions=core.questions,
+            residency=ResidencyRule(core.rules),
         )
 
     async def close(self) -> None:
         """Finish the drawings under way and release the models."""
         await self.dialog.drain()
         await self.engine.close()
+        await self.intents.close()
+        await self.embedder.close()
 
 
 class Work:
@@ -182,17 +201,23 @@ class Work:
             await asyncio.sleep(every.total_seconds())
 
     async def keep_tidy(self) -> None:
-        """Forget handled events and old trace steps, hourly, until cancelled. The audit log is kept."""
+        """Forget what has had its time, hourly, until cancelled. The audit log is kept."""
         while True:
             try:
-                await self.core.database.write(self._forget)
+                await self.core.database.write(self.forget)
             except Exception:
                 logger.exception("tidying_failed")
             await asyncio.sleep(TIDY_EVERY.total_seconds())
 
-    def _forget(self, tx: Transaction) -> None:
+    def forget(self, tx: Transaction) -> None:
+        """Delete what has had its time; see the constants above."""
         self.core.inbox.forget_before(tx, tx.now - EVENTS_KEPT)
         trace.forget_before(tx, tx.now - TRACE_KEPT)
+        decisions.forget_before(tx, tx.now - DECISIONS_KEPT)
+        notices.forget_before(tx, tx.now - NOTICES_KEPT)
+        answers_under_way.forget_before(tx, tx.now - ANSWERS_KEPT)
+        self.core.questions.forget_expired(tx)
+        usage.forget_before(tx, (tx.now - USAGE_KEPT).date())
 
     async def close(self) -> None:
         """Finish the drawings under way."""

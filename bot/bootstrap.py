@@ -26,7 +26,11 @@ usage: ./countersign <command> [options]
   work              a worker process alone
   migrate           bring the database to the newest schema
   doctor            say what is configured, what is reachable, and what to do about the rest
-  test [...]        lint, type-check and test; arguments go to pytest
+  test [...]        lint, type-check and test; arguments go to pytest; `test --model-server` tests against a real vLLM
+  model check       ask a configured language model whether it does what is needed
+  train ...         fit classifiers and the encoder on your own examples
+  bench router      measure how messages find their skill, on your own examples
+  embed             a process that answers embeddings for several web processes
   audit verify      check the audit log's chain        audit export      write it out
   catalogue         list the actions, their classes and owners
   policy check      check the rules and the people file

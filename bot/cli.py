@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bot.commands import bench, embed, model, train
+from bot.commands.registry import CommandFailed, Run
+
 if TYPE_CHECKING:
     from records.database import Database
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class CommandFailed(Exception):
-    """A command cannot go on; the message is one line for the operator."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. What the operator can mend is one line on standard error."""
-    parsed = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["test"] and not {"-h", "--help"} & set(given):
+        # What follows is pytest's, and argparse would refuse the options it does not know.
+        given.insert(1, "--")
+    parsed = _parser().parse_args(given)
     try:
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # By name, so that a command need not import the modules of the others.
 _FOR_OPERATORS = frozenset(
     {"CommandFailed", "SettingsError", "PeopleError", "RulesError", "KeyUnusable", "DatabaseUnavailable", "AuditBroken",
-     "RedisServerError"}
+     "RedisServerError", "PreparationFailed"}
 )  # fmt: skip
 
 
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="countersign", description="An AI work assistant for Slack and Teams.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Run | None, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         return command
@@ -74,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--port", type=int, help="port to listen on")
     test = add("test", _test, "lint, type-check and test; other arguments go to pytest")
     test.add_argument("--audit", action="store_true", help="check the pinned dependencies for known vulnerabilities")
+    server = "run the tests that need a real vLLM server, in an environment made for that (3 GB)"
+    test.add_argument("--model-server", action="store_true", help=server)
     test.add_argument("rest", nargs=argparse.REMAINDER)
 
     audit = add("audit", None, "the audit log").add_subparsers(required=True, metavar="what")
@@ -98,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in ((slack, _manifest_slack), (teams, _manifest_teams)):
         command.add_argument("--url", default=os.environ.get("COUNTERSIGN_PUBLIC_URL"), help="our public https URL")
         command.set_defaults(run=run)
+
+    for group in (model, bench, train, embed):
+        group.register(add)
     return parser
 
 
@@ -173,9 +181,9 @@ def _catalogue(parsed: argparse.Namespace) -> int:
 
 
 def _test(parsed: argparse.Namespace) -> int:
-    from bot.test_command import audit, run_tests
+    from bot.test_command import run_tests
 
-    return audit(ROOT) if parsed.audit else run_tests(parsed.rest, ROOT)
+    return run_tests(parsed.rest[1:], ROOT)
 
 
 def _audit_verify(parsed: argparse.Namespace) -> int:

@@ -64,6 +64,11 @@ class Environment:
     Environment(folder=root / ".venv", root=root).ensure(development=False, progress=Progress(sys.stderr))
     """
 
+    LOCK = "requirements.lock"
+    ANNOUNCEMENT = "Setting up Countersign in {folder} (once; about two minutes, 2 GB of disk)"
+    ELSEWHERE = "set COUNTERSIGN_ENV to"
+    """How an operator chooses another folder, for messages that end in one."""
+
     def __init__(self, *, folder: Path, root: Path) -> None:
         self.folder = folder
         self.python = folder / "bin" / "python"
@@ -77,22 +82,28 @@ class Environment:
 
         Raises SetupError when the environment can't be made, KeyboardInterrupt when someone stops it.
         """
-        if not self._missing(development=development):
+        self._bring_about(lambda: self._missing(development=development), progress)
+
+    def _bring_about(self, missing: Callable[[], list[Stage]], progress: Progress) -> None:
+        if not missing():
             return
         with self._only_one(progress):
-            stages = self._missing(development=development)
+            stages = missing()
             if not stages:
                 return
-            progress.line(f"Setting up Countersign in {self.folder} (once; about two minutes, 2 GB of disk)")
+            progress.line(self.ANNOUNCEMENT.format(folder=self.folder))
             progress.begin(total_steps=sum(stage.steps for stage in stages))
             self._log.write_bytes(b"")
             for stage in stages:
                 stage.run(progress)
                 self._stamp(stage)
-            if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-                folders = [str(self._root / name) for name in PRODUCT_FOLDERS]
-                self._run([str(self.python), "-I", "-m", "compileall", "-q", *folders], "Compiling", lambda _line: None)
+            self._compile_product()
             progress.end()
+
+    def _compile_product(self) -> None:
+        if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            folders = [str(self._root / name) for name in PRODUCT_FOLDERS]
+            self._run([str(self.python), "-I", "-m", "compileall", "-q", *folders], "Compiling", lambda _line: None)
 
     # Stages
 
@@ -125,7 +136,7 @@ class Environment:
 
     def _packages_fingerprint(self) -> str:
         # The path is part of it because a virtual environment that is moved stops working.
-        return _hash((self._root / "requirements.lock").read_bytes(), TORCH, python_version(self.folder), self.folder)
+        return _hash((self._root / self.LOCK).read_bytes(), TORCH, python_version(self.folder), self.folder)
 
     def _development_fingerprint(self) -> str:
         return _hash((self._root / "requirements-dev.lock").read_bytes(), self._packages_fingerprint())
@@ -145,12 +156,12 @@ class Environment:
         self._forget_half_installed()
         progress.step("pip")
         own_pip = self.folder / "countersign-pip.lock"
-        own_pip.write_text(locked_entry((self._root / "requirements.lock").read_text(), "pip"))
+        own_pip.write_text(locked_entry((self._root / self.LOCK).read_text(), "pip"))
         self._pip(progress, "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(own_pip))
         progress.step(f"PyTorch, CPU build ({TORCH})")
         self._refuse_accelerator_build(progress)
         self._pip(progress, "--no-deps", "--only-binary", ":all:", TORCH)
-        self._install_lock(progress, "Packages", self._root / "requirements.lock")
+        self._install_lock(progress, "Packages", self._root / self.LOCK)
 
     def _install_development(self, progress: Progress) -> None:
         self._forget_half_installed()
@@ -267,13 +278,13 @@ class Environment:
         """Hold the folder's lock; the lock file also marks the folder as ours to empty."""
         ours = self._lock_file.exists() or (self.folder / "pyvenv.cfg").exists()
         if not ours and self.folder.is_dir() and any(self.folder.iterdir()):
-            raise SetupError(f"{self.folder} has other things in it; set COUNTERSIGN_ENV to a new folder.")
+            raise SetupError(f"{self.folder} has other things in it; {self.ELSEWHERE} a new folder.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SetupError(
-                f"{self.folder} can't be written ({error.strerror}); set COUNTERSIGN_ENV to a folder that can."
+                f"{self.folder} can't be written ({error.strerror}); {self.ELSEWHERE} a folder that can."
             ) from error
         try:
             try:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from bot.model_settings import ModelSettings, load_model_settings
+from bot.variables import SettingsError, checked_url, one_of, without_secrets
+
+__all__ = ["SettingsError", "checked_url", "without_secrets"]
+"""What the readers of settings also need, so that they import from one place."""
 
 PUBLIC_SLACK_API = "https://slack.com/api/"
 PUBLIC_TEAMS_OPENID_METADATA = "https://login.botframework.com/v1/.well-known/openidconfiguration"
-
-
-class SettingsError(Exception):
-    """A variable has a value that cannot work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +48,6 @@ class TeamsSettings:
     local: bool
     emulator: bool
     """No app id: unauthenticated activities are taken, from loopback only."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """The language model; `base_url` None means the offline engine alone."""
-
-    base_url: str | None
-    model: str | None
-    api_key: str | None
-    first_token: timedelta
-    """Longest wait for the first piece of an answer before the offline engine takes over."""
-    between_tokens: timedelta
-    total: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +90,6 @@ class Settings:
     """What the workbench uses to play the platforms that are not configured; None where there is no workbench."""
 
 
-_PATHS = frozenset({"sqlite", "unix"})
-
-
-def checked_url(variable: str, value: str, schemes: tuple[str, ...], example: str) -> str:
-    """Return the value when it is a URL of one of the schemes; otherwise say what to write instead."""
-    try:
-        parts = urlsplit(value)
-        # A database in a file and a socket have a path; whatever else there is has a host, PostgreSQL's socket folder
-        # among the parameters.
-        good = parts.scheme in schemes and bool(
-            parts.path if parts.scheme in _PATHS else parts.hostname or "host=" in parts.query
-        )
-        good = good and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise SettingsError(
-            f"{variable} is {without_secrets(value)!r}, which is no {' or '.join(schemes)} URL; set it like {example}"
-        )
-    return value
-
-
-def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without its password and its query, which may hold one too."""
-    before, at, after = url.partition("?")[0].rpartition("@")
-    if not at:
-        return after
-    scheme, slashes, user = before.rpartition("://")
-    return f"{scheme}{slashes}{user.partition(':')[0]}:***@{after}"
-
-
 DEFAULT_PORT = 8000
 TEAMS_SERVICE_HOSTS = ("smba.trafficmanager.net", "*.botframework.com")
 """Where Microsoft's public cloud serves the connector API; our token goes nowhere else."""
@@ -163,12 +119,12 @@ def load_settings(
         public_url=public_url,
         database_url=_database_url(environment, folder),
         redis_url=_redis_url(environment),
-        model=_model(environment),
+        model=load_model_settings(environment),
         slack=slack,
         teams=_teams(environment, chosen_port, credentials, emulator=slack is None or slack.local),
         people_file=Path(environment.get("COUNTERSIGN_PEOPLE") or folder / "people.yaml"),
         key=_key(environment),
-        log_format=_one_of(environment, "COUNTERSIGN_LOG_FORMAT", ("console", "json"), "json"),
+        log_format=one_of(environment, "COUNTERSIGN_LOG_FORMAT", ("console", "json"), "json"),
         approval_hours=_hours(environment),
         workbench=credentials,
     )
@@ -224,34 +180,6 @@ def _redis_url(environment: Mapping[str, str]) -> str:
             "REDIS_URL is not set; set it like redis://host:6379/0, or start everything with `./countersign up`"
         )
     return checked_url("REDIS_URL", value, ("redis", "rediss", "unix"), "redis://host:6379/0")
-
-
-def _model(environment: Mapping[str, str]) -> ModelSettings:
-    base_url, model = environment.get("VLLM_BASE_URL") or None, environment.get("VLLM_MODEL") or None
-    if (base_url is None) != (model is None):
-        missing, present = ("VLLM_MODEL", "VLLM_BASE_URL") if model is None else ("VLLM_BASE_URL", "VLLM_MODEL")
-        raise SettingsError(f"{missing} is not set but {present} is; a language model needs both, or neither")
-    if base_url is not None:
-        base_url = checked_url("VLLM_BASE_URL", base_url, ("http", "https"), "http://127.0.0.1:8000").rstrip("/")
-    return ModelSettings(
-        base_url,
-        model,
-        environment.get("VLLM_API_KEY") or None,
-        first_token=_seconds(environment, "VLLM_FIRST_TOKEN_SECONDS", 5),
-        between_tokens=_seconds(environment, "VLLM_BETWEEN_TOKENS_SECONDS", 10),
-        total=_seconds(environment, "VLLM_TOTAL_SECONDS", 60),
-    )
-
-
-def _seconds(environment: Mapping[str, str], variable: str, default: float) -> timedelta:
-    value = environment.get(variable) or str(default)
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 600:
-        raise SettingsError(f"{variable} is {value!r}; set a number of seconds up to 600")
-    return timedelta(seconds=seconds)
 
 
 def _slack(environment: Mapping[str, str], port: int, credentials: WorkbenchCredentials | None) -> SlackSettings | None:
@@ -348,10 +276,3 @@ def _hours(environment: Mapping[str, str]) -> float:
             f"COUNTERSIGN_APPROVAL_HOURS is {value!r}; set the hours a card may be signed, above 0 and up to 720"
         )
     return hours
-
-
-def _one_of(environment: Mapping[str, str], variable: str, choices: tuple[str, ...], default: str) -> str:
-    value = environment.get(variable) or default
-    if value not in choices:
-        raise SettingsError(f"{variable} is {value!r}; set it to {' or '.join(choices)}")
-    return value

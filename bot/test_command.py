@@ -1,6 +1,7 @@
 """`countersign test`: lint, format, types, then the tests, each under a heading; pytest's closing line comes last.
 
-`countersign test --audit` asks instead whether any locked package has a known vulnerability.
+`countersign test --audit` asks instead whether any locked package has a known vulnerability, and
+`countersign test --model-server` runs the tests against a real vLLM server, in an environment it makes for that.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bot.environment import TORCH
+from bot.environment import TORCH, SetupError
+from bot.model_server_environment import PYTHON_VARIABLE, ModelServerEnvironment
+from bot.progress import Progress
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROCESSES = "2"
@@ -23,10 +26,13 @@ PROCESSES = "2"
 def run_tests(arguments: Sequence[str], root: Path) -> int:
     """Run every step even when an earlier one fails, so that one run shows all; returns 0 when all passed.
 
-    The arguments go to pytest; `--audit` alone runs the vulnerability check instead.
+    The arguments go to pytest; `--audit` alone runs the vulnerability check instead, and `--model-server` runs
+    the tests that need a model server and no others.
     """
     if "--audit" in arguments:
         return audit(root)
+    if "--model-server" in arguments:
+        return model_server_tests([each for each in arguments if each != "--model-server"], root)
     if not arguments:
         provide_browser()
     checks = (
@@ -39,6 +45,22 @@ def run_tests(arguments: Sequence[str], root: Path) -> int:
     return next((code for code in codes if code), 0)
 
 
+def model_server_tests(arguments: Sequence[str], root: Path) -> int:
+    """Run tests/model_server with a Python that has vLLM: the one that is named in the environment, or our own."""
+    python = os.environ.get(PYTHON_VARIABLE)
+    if not python:
+        environment = ModelServerEnvironment(root)
+        try:
+            environment.provide(Progress(sys.stderr))
+        except SetupError as error:
+            print(f"countersign: {error}", file=sys.stderr)
+            return 1
+        python = str(environment.python)
+    # In one process: they share a server, and its metrics are read as if nobody else were there.
+    command = ("pytest", "tests/model_server", *arguments)
+    return _step("Tests with a model server", command, root, {PYTHON_VARIABLE: python})
+
+
 def audit(root: Path) -> int:
     """Look up every locked package, torch included, in the public vulnerability database."""
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +70,7 @@ def audit(root: Path) -> int:
         files = (
             (root / "requirements.lock", "--require-hashes"),
             (root / "requirements-dev.lock", "--require-hashes"),
+            (root / "requirements-model-server.lock", "--require-hashes"),
             (torch, "--no-deps"),
         )
         tool = ("pip_audit", "--strict", "--progress-spinner", "off", "--disable-pip")
@@ -78,9 +101,10 @@ def provide_browser() -> None:
         _say("No Chromium here: the browser tests will be skipped. Install chromium or google-chrome to run them.")
 
 
-def _step(heading: str, command: Sequence[str], root: Path) -> int:
+def _step(heading: str, command: Sequence[str], root: Path, variables: Mapping[str, str] | None = None) -> int:
     _say(f"== {heading}: {' '.join(command)}")
-    return subprocess.run([sys.executable, "-m", *command], cwd=root, check=False).returncode
+    environment = {**os.environ, **(variables or {})}
+    return subprocess.run([sys.executable, "-m", *command], cwd=root, env=environment, check=False).returncode
 
 
 def _say(line: str) -> None:

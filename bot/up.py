@@ -131,7 +131,7 @@ def migrate(settings: Settings) -> bool:
 
 async def _mention_model(settings: Settings) -> None:
     """Say that the model is away: no reason not to start, but nobody should have to find out by its absence."""
-    if settings.model.base_url is None:
+    if settings.model.fast is None:
         return
     from bot.doctor import examine_model
 

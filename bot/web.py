@@ -79,6 +79,7 @@ class Web:
         self._background = [
             asyncio.create_task(self.core.keep_people_fresh()),
             asyncio.create_task(self._keep_resuming()),
+            asyncio.create_task(self._warm_up()),
         ]
 
     async def close(self) -> None:
@@ -134,6 +135,16 @@ class Web:
                 except Exception:
                     logger.exception("resume_failed", door=intake.source)
 
+    async def _warm_up(self) -> None:
+        """Load what the first message would wait for. Readiness does not: whatever is cold answers, only later."""
+        parts: tuple[_Warmable, ...] = (self.conversation.embedder, self.conversation.intents)
+        for part in parts:
+            try:
+                await part.warm()
+            except Exception as error:
+                # Told once here; the message that needs it tries again.
+                logger.warning("not_warm", part=type(part).__name__, error=type(error).__name__)
+
     async def _livez(self, request: Request) -> Response:
         return PlainTextResponse("alive\n")
 
@@ -185,6 +196,14 @@ class _Startable(Protocol):
 
     async def close(self) -> None:
         """Finish what was started and release everything."""
+        ...
+
+
+class _Warmable(Protocol):
+    """Something that loads on first use, and can be told to beforehand."""
+
+    async def warm(self) -> None:
+        """Load; at once when it is."""
         ...
 
 

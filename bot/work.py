@@ -14,8 +14,10 @@ from actions.execute import FaultPoint, no_fault
 from actions.hints import JOB_TIMEOUT_S, build_worker
 from bot.app import Core, Work
 from bot.settings import Settings
+from bot.training_jobs import TrainingJobs
 
 SWEEP_EVERY = timedelta(milliseconds=500)
+TRAININGS_EVERY = timedelta(seconds=30)
 
 T = TypeVar("T")
 
@@ -27,7 +29,9 @@ def work(settings: Settings, *, fault_point: FaultPoint = no_fault) -> int:
     loop = _LoopThread()
     core = Core(settings)
     parts = Work(core, fault_point=fault_point)
+    jobs = TrainingJobs(settings.data)
     background = [
+        loop.start(_keep_training(jobs)),
         loop.start(parts.keep_sweeping(SWEEP_EVERY)),
         loop.start(core.keep_people_fresh()),
         loop.start(parts.keep_tidy()),
@@ -36,16 +40,27 @@ def work(settings: Settings, *, fault_point: FaultPoint = no_fault) -> int:
     def run(execution_id: str) -> None:
         loop.run(parts.executor.run(execution_id))
 
-    worker = build_worker(settings.redis_url, run)
+    worker = build_worker(settings.redis_url, run, train=jobs.start)
     try:
         worker.work(logging_level="WARNING")
     finally:
         for future in background:
             future.cancel()
+        jobs.close()
         loop.run(parts.close())
         loop.run(core.close())
         loop.stop()
     return 0
+
+
+async def _keep_training(jobs: TrainingJobs) -> None:
+    """Take up trainings whose hint was lost, or whose worker died, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(jobs.start_next)
+        except Exception:
+            logger.exception("training_not_started")
+        await asyncio.sleep(TRAININGS_EVERY.total_seconds())
 
 
 class _LoopThread:

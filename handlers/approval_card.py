@@ -1,6 +1,7 @@
 """The picture of a plan: what will happen, why a person is asked, who may sign, and how it ended.
 
-Invariant: while signatures are wanted the card shows the plan completely, from its canonical form, never shortened.
+Invariant: while signatures are wanted the card shows the plan completely, from its canonical form, never shortened,
+and says of every value that the requester did not type where it comes from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import timedelta
 from actions import executions
 from actions.catalogue import ActionClass, Reversibility
 from actions.executions import Execution
+from actions.origins import ArgumentOrigin, Source
 from actions.plans import PlannedCall, StoredPlan
 from handlers.card import (
     Button,
@@ -93,6 +95,11 @@ def details(view: PlanView) -> Card:
         Verbatim(json.dumps(json.loads(view.plan.canonical), indent=2, ensure_ascii=False, sort_keys=True)),
         Facts((("Digest (SHA-256)", view.plan.digest), ("Request", view.plan.id))),
     ]
+    if calls := [call for call in view.plan.plan().calls if call.arguments]:
+        parts.append(Heading("Where each value comes from"))
+    for call in calls:
+        origins = [(name, _comes_from(view, call.origins.get(name))) for name in sorted(call.arguments)]
+        parts += [Text(call.action, TextStyle.STRONG), Facts(tuple(origins))]
     if view.approval is not None:
         parts.append(Heading("Why a person is asked"))
         parts += [
@@ -153,7 +160,34 @@ def _what_is_signed(view: PlanView) -> list[Part]:
     for call in view.plan.plan().calls:
         parts.append(Facts((("Action", f"{call.action} (version {call.action_version})"), ("System", call.connector))))
         parts.append(Verbatim(_arguments(call)))
+        if warning := _not_typed(view, call):
+            parts.append(Text(warning, TextStyle.STRONG))
     return parts
+
+
+def _not_typed(view: PlanView, call: PlannedCall) -> str:
+    """What to compare before signing: values that others, or a model, could have slipped in. Empty when there are none.
+
+    Every plan that waits for a click is risky; what is harmless waits for none.
+    """
+    untrusted = [
+        f"{name} ({_comes_from(view, origin)})"
+        for name in sorted(call.arguments)
+        if (origin := call.origins.get(name)) is None or origin.source in (Source.THREAD, Source.MODEL)
+    ]
+    if not untrusted:
+        return ""
+    return f"Not typed by {view.plan.about.requester_name}: {', '.join(untrusted)}. Please compare before you sign."
+
+
+def _comes_from(view: PlanView, origin: ArgumentOrigin | None) -> str:
+    if origin is None:
+        return "not recorded"
+    if origin.source is Source.TYPED:
+        return f"typed by {view.plan.about.requester_name}"
+    if origin.source is Source.THREAD and len(origin.messages) > 1:
+        return f"from {len(origin.messages)} messages of the thread"
+    return _SOURCES[origin.source]
 
 
 def _arguments(call: PlannedCall) -> str:
@@ -250,6 +284,11 @@ def _buttons(view: PlanView, nonce: Callable[[str], str]) -> tuple[Button, ...]:
     return approve, deny, Button(verb="details", label="Details", nonce=nonce("details"))
 
 
+_SOURCES: Mapping[Source, str] = {
+    Source.ASSISTANT: "filled in automatically, by no model",
+    Source.THREAD: "from a message of the thread",
+    Source.MODEL: "worded by the assistant",
+}
 _CLASSES: Mapping[str, str] = {
     ActionClass.READ: "looks something up",
     ActionClass.SELF: "touches only the requester's own things",

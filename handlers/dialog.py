@@ -1,33 +1,37 @@
-"""Hears Turns and answers them: finds the skill, shows what it says, and takes what it proposes down the road."""
+"""Hears Turns and takes clicks: knows whose they are, and sees that everyone who spoke or clicked is answered."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from actions.judgement import Judgement
-from actions.plans import StoredPlan
-from actions.road import CannotPlan, Road, Submission
+from actions.road import Road
 from actions.signing import Envelope, SignOutcome, SignResult
-from handlers import approval_card, deliveries
-from handlers.card import Bullets, Part, Text, TextStyle
-from handlers.deliveries import DeliveryKind, FoundButton, Nonces
+from handlers import approval_card, decisions, deliveries
+from handlers.answering import Answering, Heard
+from handlers.decisions import Step
+from handlers.deliveries import FoundButton, Nonces
+from handlers.live_answer import LiveAnswers, Pace
+from handlers.open_questions import OpenQuestion, OpenQuestions
 from handlers.projector import Projector
+from handlers.proposing import Proposing
 from handlers.reply import ClickOutcome, Reply
 from handlers.router import Router
-from handlers.skill import Ask, Proposal, Skill, listed
+from handlers.skill import Skill, what_i_can
 from handlers.surface import Surface, SurfaceUnavailable
-from handlers.turn import Place, Sender, Turn, TurnKind
+from handlers.turn import Sender, Turn, TurnKind
 from handlers.wording import Wording
 from inference.handover import Engine
 from policies.approvals import Approval, VoteDecision
 from policies.people import Directory, Person
+from policies.residency import ResidencyRule
 from records import trace
 from records.database import Database, Transaction
+from records.encryption import KeyUnusable
 
 LONGEST_REASON = 500
 """Characters of a denial's reason that are kept; the field says so."""
@@ -56,18 +60,44 @@ class Dialog:
         projector: Projector,
         nonces: Nonces,
         wording: Wording,
+        questions: OpenQuestions,
+        residency: ResidencyRule,
+        pace: Pace | None = None,
     ) -> None:
+        """`pace` is how often an answer is shown that is being written."""
         self._database = database
         self._surfaces = surfaces
         self._directory = directory
         self._judgement = judgement
         self._road = road
-        self._router = router
-        self._engine = engine
         self._skills = skills
         self._projector = projector
         self._nonces = nonces
         self._wording = wording
+        self._questions = questions
+        self._answering = Answering(
+            database=database,
+            directory=directory,
+            road=road,
+            router=router,
+            engine=engine,
+            skills=skills,
+            wording=wording,
+            questions=questions,
+            residency=residency,
+            tenant=judgement.tenant,
+            live=LiveAnswers(database, wording, pace),
+            proposing=Proposing(
+                database=database,
+                surfaces=surfaces,
+                directory=directory,
+                judgement=judgement,
+                road=road,
+                projector=projector,
+                nonces=nonces,
+                wording=wording,
+            ),
+        )
         self._drawing: set[asyncio.Task[None]] = set()
 
     async def hear(self, turn: Turn) -> None:
@@ -76,7 +106,7 @@ class Dialog:
             return
         surface = self._surfaces[turn.place.surface]
         person = self._resolve(turn.sender)
-        await self._note(turn, "heard", f"{_HEARD[turn.kind]} on {turn.place.surface.title()} by {_shown(person)}")
+        asked = await self._database.write(lambda tx: self._note_heard(tx, turn, person))
         if turn.kind is TurnKind.INSTALLED:
             await surface.post(turn.place, self._what_i_can("welcome"))
             return
@@ -88,7 +118,7 @@ class Dialog:
             await surface.post(turn.place, self._what_i_can("empty"))
             return
         try:
-            await self._answer(turn, person, surface)
+            await self._answering.answer(Heard(turn, person, self._envelope(turn, person), surface, asked))
         except (SurfaceUnavailable, asyncio.CancelledError):
             raise
         except Exception:
@@ -102,7 +132,7 @@ class Dialog:
         click = turn.click
         if click is None:
             raise ValueError("a click turn carries a click")
-        button = await self._find_button(click.nonce)
+        button = await self._find_button(turn, click.nonce)
         if button is None:
             return self._refused_click("unknown_button")
         if not _in_its_place(button, turn):
@@ -137,127 +167,30 @@ class Dialog:
             return False
         return await self._road.cancel(approval.id, actor=person.id)
 
-    async def _find_button(self, nonce: str) -> FoundButton | None:
+    async def _find_button(self, turn: Turn, nonce: str) -> FoundButton | None:
         """The button of a nonce. A card can be pressed before the platform's answer to our post has been noted: then
         its message is not known yet, and is waited for."""
         button = None
         for _ in range(NOTED_TRIES):
-            button = await self._database.read(lambda tx: deliveries.find_button(tx, nonce))
+            button = await self._database.write(lambda tx: self._note_click(tx, turn, nonce))
             if button is None or button.delivery.message_id is not None:
                 return button
             await asyncio.sleep(NOTED_WITHIN.total_seconds() / NOTED_TRIES)
         return button
 
-    async def _answer(self, turn: Turn, person: Person, surface: Surface) -> None:
-        route = await self._router.route(turn.text)
-        await self._note(turn, "routed", f"By {route.by}: {route.why}")
-        if route.skill is None:
-            await surface.post(turn.place, self._what_i_can("cannot", note=route.note))
-            await self._note(turn, "answered", "Said that it cannot, and what it can")
-            return
-        await surface.show_progress(turn.place, route.skill.progress)
-        ask = Ask(
-            turn=turn,
-            person=person,
-            words=route.words,
-            asker=self._envelope(turn, person),
-            engine=self._engine,
-            surface=surface,
-            road=self._road,
-        )
-        try:
-            answer = await route.skill.answer(ask)
-            if isinstance(answer, Proposal):
-                await self._propose(ask, answer)
-                return
-        except CannotPlan as refused:
-            answer = Reply.text(str(refused))
-        if route.note:
-            answer = replace(answer, parts=(*answer.parts, Text(route.note, TextStyle.SUBTLE)))
-        await surface.post(turn.place, answer)
-        await self._note(turn, "answered", f"Answered by the skill “{route.skill.name}”")
-
-    async def _propose(self, ask: Ask, proposal: Proposal) -> None:
-        signers_places = await self._places_of_signers(ask, proposal)
-
-        def place_cards(tx: Transaction, plan: StoredPlan, approval: Approval | None) -> None:
-            for place, kind in self._where(ask, approval, signers_places):
-                deliveries.add(tx, self._nonces, plan_id=plan.id, digest=plan.digest, kind=kind, place=place)
-
-        submission = await self._road.submit(
-            proposal.calls,
-            asker=ask.asker,
-            request_id=ask.turn.id,
-            reason=proposal.reason,
-            also=place_cards,
-        )
-        if submission.plan is None:
-            reasons = " ".join(submission.decision.reasons)
-            await ask.surface.post(ask.turn.place, Reply.text(self._wording.say("dialog", "refused", reasons=reasons)))
-            return
-        if proposal.note:
-            await ask.surface.post(ask.turn.place, Reply.text(proposal.note))
-        await self._projector.project(submission.plan.id)
-        await self._note_card(ask.turn, submission)
-
-    def _where(
-        self, ask: Ask, approval: Approval | None, signers_places: Sequence[Place]
-    ) -> list[tuple[Place, DeliveryKind]]:
-        """Which messages a plan has. Buttons go only where the people who may sign can see and press them."""
-        asked_in = ask.turn.place
-        if approval is None:
-            return [(asked_in, DeliveryKind.STATUS)]
-        if approval.confirmation or (asked_in.internal and not asked_in.direct):
-            return [(asked_in, DeliveryKind.CARD), (asked_in, DeliveryKind.NOTICE)]
-        return [
-            (asked_in, DeliveryKind.STATUS),
-            (asked_in, DeliveryKind.NOTICE),
-            *((place, DeliveryKind.CARD) for place in signers_places),
-        ]
-
-    async def _places_of_signers(self, ask: Ask, proposal: Proposal) -> list[Place]:
-        """One-to-one conversations with the people who may sign, needed when the request was not made in a channel."""
-        if ask.turn.place.internal and not ask.turn.place.direct:
-            return []
-        decision = self._judgement.decide(
-            [call.action for call in proposal.calls],
-            tenant=self._judgement.tenant,
-            requester=ask.person,
-            is_guest=ask.asker.is_guest,
-            is_bot=ask.asker.is_bot,
-            is_external=ask.asker.is_external,
-            place_internal=ask.asker.place_internal,
-        )
-        people = {
-            person.id: person
-            for needed in decision.requirement
-            for person in self._directory.members(needed.group)
-            if person.id != ask.person.id
-        }
-        found = await asyncio.gather(*(self._place_of(person, ask) for person in people.values()))
-        places = [place for place in found if place is not None]
-        if people and not places:
-            raise CannotPlan(
-                "I could not reach anybody who may approve this. Nothing was asked or done; please ask again in a "
-                "channel they are in."
+    def _note_click(self, tx: Transaction, turn: Turn, nonce: str) -> FoundButton | None:
+        button = deliveries.find_button(tx, nonce)
+        if button is None or button.delivery.message_id is not None:
+            decisions.note(
+                tx,
+                turn.id,
+                tenant=self._judgement.tenant,
+                step=Step.CLICK,
+                prediction=button.verb if button else None,
+                confidence=1.0,
+                reason=f"pressed “{button.verb}” on a card" if button else "pressed a button that is none of ours",
             )
-        return places
-
-    async def _place_of(self, person: Person, ask: Ask) -> Place | None:
-        here = ask.turn.place
-        accounts = sorted(
-            person.identities,
-            key=lambda account: (account.surface != here.surface, account.tenant.lower() != here.tenant.lower()),
-        )
-        for account in accounts:
-            surface = self._surfaces.get(account.surface)
-            if surface is None:
-                continue
-            try:
-                return await surface.direct_place(Sender(account.surface, account.tenant, account.user, person.name))
-            except SurfaceUnavailable as error:
-                logger.warning("signer_not_reached", surface=account.surface, reason=str(error))
-        return None
+        return button
 
     async def _told(self, outcome: SignOutcome, button: FoundButton) -> ClickOutcome:
         """The click in words, and the card as it is now."""
@@ -286,11 +219,20 @@ class Dialog:
     def _refused_click(self, block: str, **values: object) -> ClickOutcome:
         return ClickOutcome(self._wording.say("clicks", block, **values), accepted=False)
 
-    def _what_i_can(self, block: str, note: str | None = None) -> Reply:
-        parts: list[Part] = [Text(self._wording.say("dialog", block)), Bullets(listed(self._skills))]
-        if note:
-            parts.append(Text(note, TextStyle.SUBTLE))
-        return Reply(parts=tuple(parts))
+    def _what_i_can(self, block: str) -> Reply:
+        return what_i_can(self._wording.say("dialog", block), self._skills)
+
+    def _note_heard(self, tx: Transaction, turn: Turn, person: Person | None) -> OpenQuestion | None:
+        """Note a turn, and find in the same go what we had asked this person here."""
+        trace.note(tx, turn.id, "heard", f"{_HEARD[turn.kind]} on {turn.place.surface.title()} by {_shown(person)}")
+        if person is None:
+            return None
+        try:
+            return self._questions.waiting(tx, turn.place, person.id)
+        except KeyUnusable:
+            # Asked under another key. Whoever speaks now is answered without it; it runs out by itself.
+            logger.warning("open_question_not_readable")
+            return None
 
     def _resolve(self, sender: Sender) -> Person | None:
         return self._directory.resolve(sender.surface, sender.tenant, sender.user)
@@ -314,13 +256,6 @@ class Dialog:
 
     async def _note(self, turn: Turn, stage: str, text: str) -> None:
         await self._database.write(lambda tx: trace.note(tx, turn.id, stage, text))
-
-    async def _note_card(self, turn: Turn, submission: Submission) -> None:
-        approval = submission.approval
-        if approval is not None:
-            await self._database.write(
-                lambda tx: trace.note(tx, turn.id, "card", "Posted the card", approval_id=approval.id)
-            )
 
 
 _CHANGED_SOMETHING = (SignResult.APPROVED, SignResult.SIGNED, SignResult.DENIED, SignResult.TAKEN_BACK)

@@ -6,10 +6,10 @@ unknown message id, a label nobody offered) is dropped without one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from jsonschema import Draft202012Validator, FormatChecker
 
 from inference.model import Classification, Label, PlanProposal, ProposedCall, Summary, SummaryPoint, Tool, Utterance
@@ -81,7 +81,7 @@ def read_classification(answer: str, labels: Sequence[Label]) -> Classification:
 
 def plan_schema(tools: Sequence[Tool]) -> Schema:
     """Calls, each held to its own tool's arguments, and a reason."""
-    calls = [_object(tool={"const": tool.name}, arguments=_without_extensions(tool.parameters)) for tool in tools]
+    calls = [_object(tool={"const": tool.name}, arguments=without_extensions(tool.parameters)) for tool in tools]
     return _object(
         calls={"type": "array", "items": {"anyOf": calls} if calls else False, "maxItems": MOST_CALLS},
         reason={"type": "string"},
@@ -95,22 +95,24 @@ def read_plan(answer: str, tools: Sequence[Tool]) -> PlanProposal | None:
         answer, _object(calls={"type": "array", "items": call, "maxItems": MOST_CALLS}, reason={"type": "string"})
     )
     by_name = {tool.name: tool for tool in tools}
-    calls = []
-    for each in found["calls"]:
-        tool = by_name.get(each["tool"])
-        if tool is None:
-            raise IllFormedAnswer("it calls a tool that does not exist")
-        problem = arguments_problem(tool.parameters, each["arguments"])
-        if problem is not None:
-            raise IllFormedAnswer(f"the arguments of {tool.name} do not fit: {problem}")
-        calls.append(ProposedCall(tool.name, each["arguments"]))
-    return PlanProposal(tuple(calls), found["reason"].strip()) if calls else None
+    calls = tuple(proposed_call(by_name.get(each["tool"]), each["arguments"]) for each in found["calls"])
+    return PlanProposal(calls, found["reason"].strip()) if calls else None
+
+
+def proposed_call(tool: Tool | None, arguments: Mapping[str, Any]) -> ProposedCall:
+    """A call whose arguments the tool's schema allows; None stands for a tool nobody gave. Raises `IllFormedAnswer`."""
+    if tool is None:
+        raise IllFormedAnswer("it calls a tool that does not exist")
+    problem = arguments_problem(tool.parameters, arguments)
+    if problem is not None:
+        raise IllFormedAnswer(f"the arguments of {tool.name} do not fit: {problem}")
+    return ProposedCall(tool.name, arguments)
 
 
 def _parsed(answer: str, schema: Schema) -> Mapping[str, Any]:
     try:
-        found = json.loads(answer)
-    except ValueError:
+        found = orjson.loads(answer)
+    except orjson.JSONDecodeError:
         raise IllFormedAnswer("it is not JSON") from None
     error = next(Draft202012Validator(schema).iter_errors(found), None)
     if error is not None:
@@ -132,10 +134,24 @@ def _text() -> Schema:
     return {"type": "string", "minLength": 1, "maxLength": 600}
 
 
-def _without_extensions(schema: Any) -> Any:
+def leaves_nothing_open(schema: Any) -> bool:
+    """Every object in it requires all that it allows: what OpenAI's own servers ask of a strict schema."""
+    if isinstance(schema, Mapping):
+        properties = schema.get("properties")
+        if schema.get("type") == "object" and (
+            schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties or ())
+        ):
+            return False
+        return all(leaves_nothing_open(value) for value in schema.values())
+    if isinstance(schema, list | tuple):
+        return all(leaves_nothing_open(each) for each in schema)
+    return True
+
+
+def without_extensions(schema: Any) -> Any:
     """A schema without its `x-` keywords, which are hints for us and may be errors to a grammar compiler."""
     if isinstance(schema, Mapping):
-        return {key: _without_extensions(value) for key, value in schema.items() if not key.startswith("x-")}
+        return {key: without_extensions(value) for key, value in schema.items() if not key.startswith("x-")}
     if isinstance(schema, list | tuple):
-        return [_without_extensions(each) for each in schema]
+        return [without_extensions(each) for each in schema]
     return schema

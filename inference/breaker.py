@@ -2,6 +2,7 @@
 
 Every call that was let in ends in one of three ways: it succeeded, it failed, or it says nothing about the peer
 (cancelled, or a mistake of ours). The last hands a probe's place back without a verdict, so no probe is ever lost.
+A peer that one probe found back is on trial: until a call has succeeded, one failure opens the circuit again.
 All of it runs on one event loop and never awaits; no lock is needed.
 """
 
@@ -57,6 +58,11 @@ class CircuitBreaker:
         self._era = 0
 
     @property
+    def cool_down(self) -> timedelta:
+        """How long it stays open before a probe."""
+        return timedelta(seconds=self._cool_down)
+
+    @property
     def circuit(self) -> Circuit:
         """Where the breaker stands now."""
         if self._opened_at is None:
@@ -97,6 +103,7 @@ class CircuitBreaker:
         if self._opened_at is not None:
             self._opened_at = None
             self._new_era()
+            self._failures = self._failures_to_open - 1
 
     def _new_era(self) -> None:
         # What a call of an earlier era learnt is stale: a slow success from before must not close an open circuit.

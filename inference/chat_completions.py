@@ -7,76 +7,94 @@ aborts a request whose client has gone, so nothing is computed for nobody.
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import suppress
+from enum import StrEnum
 from typing import Any
 
 import aiohttp
-from structlog.contextvars import get_contextvars
+import orjson
 
+from inference.chunks import Answer, Lines, ToolCall, parsed
 from inference.limits import ModelLimits
 from inference.model import ModelUnavailable
-
-LONGEST_LINE = 1 << 20
-"""Bytes of one server-sent event line. A peer that sends more is not speaking the protocol."""
+from inference.purpose import Lane, Purpose
+from inference.usage import Usage
 
 CONNECTIONS = 64
 """Requests on their way at once; vLLM queues what it cannot run."""
 
-NATURAL_ENDS = frozenset({"stop", "length"})
+KEPT_ALIVE = 4.0
+"""Seconds an idle connection is kept; vLLM closes its end after 5."""
+
+USAGE_PATIENCE = 0.5
+"""Seconds after an answer's end in which the server may still say what it cost."""
+
+BACKGROUND_PRIORITY = 10
+"""vLLM runs lower numbers first; people waiting have 0, which every server takes."""
+
+NATURAL_ENDS = frozenset({"stop", "length", "tool_calls"})
+
+LONGEST_REFUSAL = 64 << 10
+"""Bytes read of what a server says when it does not take a request."""
+
+
+class Dialect(StrEnum):
+    """Which additions to OpenAI's protocol a server takes."""
+
+    VLLM = "vllm"
+    """`priority` and `cache_salt`."""
+    OPENAI = "openai"
+    """None."""
+
+
+class RequestRefused(ModelUnavailable):
+    """The server answered with a status other than 200."""
+
+    def __init__(self, message: str, status: int, said: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.said = said
+        """The server's own words, which may quote the request: to be looked at, never to be shown or logged."""
 
 
 class ChatCompletions:
     """A pooled client of one model server. `close` it."""
 
-    def __init__(self, base_url: str, *, api_key: str | None = None) -> None:
-        """`base_url` with or without its `/v1`. No request is made and no socket opened yet."""
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        dialect: Dialect = Dialect.VLLM,
+        salt_key: bytes = b"",
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """`base_url` with or without its `/v1`. No request is made and no socket opened yet.
+
+        `salt_key`: 32 secret bytes from which each tenant's `cache_salt` is made, so that nobody can tell by time to
+        first token what another tenant has asked. Without it none is sent.
+        """
         root = base_url.rstrip("/").removesuffix("/v1")
         self._url = f"{root}/v1/chat/completions"
-        self._authorisation = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._dialect = dialect
+        self._salt_key = salt_key
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._takes_priority = True
 
-    async def stream(self, body: Mapping[str, Any], limits: ModelLimits, deadline: float) -> AsyncGenerator[str, None]:
-        """The text of one answer, piece by piece; ends only where the server says the answer ends.
-
-        `deadline` is the event loop's time by which all of it must be done. An answer cut at `max_tokens` ends in an
-        ellipsis. Raises `ModelUnavailable`. Close the iterator to abort the request.
-        """
-        loop = asyncio.get_running_loop()
-        patience = _Patience(min(loop.time() + limits.first_token.total_seconds(), deadline))
-        said_anything = False
-        try:
-            async with patience.limit():
-                response = await self._pool().post(
-                    self._url, json={**body, "stream": True}, headers=self._headers(), allow_redirects=False
-                )
-            try:
-                if response.status != 200:
-                    raise ModelUnavailable(f"the model server answered {response.status}")
-                async with aclosing(_events(response, patience)) as events:
-                    async for event in events:
-                        text, finish = _text_and_finish(event)
-                        if text is not None:
-                            patience.until = min(loop.time() + limits.between_tokens.total_seconds(), deadline)
-                            patience.awaited = "next"
-                        if text:
-                            said_anything = True
-                            yield text
-                        if finish is not None:
-                            if not said_anything:
-                                raise ModelUnavailable("the model server ended an answer without a word")
-                            if finish not in NATURAL_ENDS:
-                                raise ModelUnavailable(f"the model server ended the answer with {finish[:40]!r}")
-                            if finish == "length":
-                                yield " …"
-                            return
-            finally:
-                response.close()
-        except aiohttp.ClientError as error:
-            raise ModelUnavailable(f"the model server cannot be reached: {type(error).__name__}") from error
-        raise ModelUnavailable("the model server's stream ended before the answer did")
+    def stream(
+        self, body: Mapping[str, Any], limits: ModelLimits, deadline: float, purpose: Purpose | None = None
+    ) -> Exchange:
+        """Ask for one answer. `deadline` is the event loop's time by which all of it must be done."""
+        return Exchange(self, body, limits, deadline, purpose or Purpose())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -84,85 +102,277 @@ class ChatCompletions:
             await self._session.close()
             self._session = None
 
+    async def open(self, body: Mapping[str, Any], purpose: Purpose) -> aiohttp.ClientResponse:
+        """Send a request and wait for the status. Raises `RequestRefused` and aiohttp's errors; knows no limit."""
+        response = await self._posted(body, purpose)
+        if response.status == 200:
+            return response
+        try:
+            said = (await response.content.read(LONGEST_REFUSAL)).decode(errors="replace")
+        finally:
+            response.close()
+        if response.status == 400 and self._sends_priority(purpose) and "priority" in said.lower():
+            # A server without `--scheduling-policy priority` takes no other than 0.
+            self._takes_priority = False
+            return await self.open(body, purpose)
+        raise RequestRefused(_refusal(response.status, said, body.get("model")), response.status, said)
+
+    async def _posted(self, body: Mapping[str, Any], purpose: Purpose) -> aiohttp.ClientResponse:
+        data = orjson.dumps({**body, **self._additions(purpose)})
+        headers = {**self._headers, **_tracing(purpose.request_id)}
+        try:
+            return await self._pool().post(self._url, data=data, headers=headers, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # A kept connection that the server closed just as it was used. Asking again costs no more than tokens.
+            return await self._pool().post(self._url, data=data, headers=headers, allow_redirects=False)
+
+    def _additions(self, purpose: Purpose) -> dict[str, Any]:
+        added: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+        if self._sends_priority(purpose):
+            added["priority"] = BACKGROUND_PRIORITY
+        if self._dialect is Dialect.VLLM and self._salt_key:
+            digest = hmac.digest(self._salt_key, purpose.tenant.encode(), hashlib.sha256)
+            added["cache_salt"] = urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return added
+
+    def _sends_priority(self, purpose: Purpose) -> bool:
+        return self._dialect is Dialect.VLLM and purpose.lane is Lane.RICH and self._takes_priority
+
     def _pool(self) -> aiohttp.ClientSession:
         # Made here and not in __init__: a session belongs to the loop that runs it.
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEPT_ALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 # Our own limits apply, and they are stricter where it matters.
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         return self._session
 
-    def _headers(self) -> dict[str, str]:
-        request_id = get_contextvars().get("request_id")
-        return self._authorisation | ({"X-Request-Id": str(request_id)} if request_id else {})
 
+class Exchange:
+    """One request and its answer. Iterate over it once; `aclose` it to abort the request on the server.
 
-@dataclass(slots=True)
-class _Patience:
-    """The loop's time until which the next piece of text must be there."""
+        exchange = server.stream(body, limits, deadline)
+        async with aclosing(exchange):
+            async for piece in exchange:
+                ...
+        exchange.calls, exchange.usage
 
-    until: float
-    awaited: str = "first"
-
-    @asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
-        """Turn lateness into `ModelUnavailable`. Never held across a yield to the consumer: it would hit them."""
-        try:
-            async with asyncio.timeout_at(self.until):
-                yield
-        except TimeoutError:
-            raise ModelUnavailable(f"the model server was too slow with the {self.awaited} token") from None
-
-
-async def _events(response: aiohttp.ClientResponse, patience: _Patience) -> AsyncGenerator[Mapping[str, Any], None]:
-    """The `data:` of each server-sent event, parsed, until `[DONE]` or the end of the stream."""
-    pending = b""
-    while True:
-        async with patience.limit():
-            chunk = await response.content.readany()
-        if not chunk:
-            return
-        *lines, pending = (pending + chunk).split(b"\n")
-        if len(pending) > LONGEST_LINE:
-            raise ModelUnavailable("the model server sent a line without end")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                return
-            try:
-                event = json.loads(data)
-            except ValueError:
-                raise ModelUnavailable("the model server sent something that is not JSON") from None
-            if not isinstance(event, dict):
-                raise ModelUnavailable("the model server sent something that is not a chunk")
-            yield event
-
-
-def _text_and_finish(event: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The piece of text in a chunk and why the answer ends here; None where the chunk says neither.
-
-    Text is "" for a token that people do not see (a model thinking): progress, but no words. A full queue shows up
-    here and not in the status: with `stream` vLLM answers 200 and then sends the error as an event.
+    Its pieces end only where the server says that the answer ends, and raise `ModelUnavailable`. An answer cut at
+    `max_tokens` ends in an ellipsis.
     """
-    if "error" in event or event.get("object") == "error":
-        error = event.get("error", event)
-        code = error.get("code") if isinstance(error, dict) else None
-        raise ModelUnavailable(f"the model server reported an error in its stream (code {code})")
-    choices = event.get("choices")
-    if choices == [] and "usage" in event:
-        return None, None
-    try:
-        choice = event["choices"][0]
-        delta = choice.get("delta") or {}
-        finish = choice.get("finish_reason")
-        content = delta.get("content")
-        thinking = delta.get("reasoning_content") or delta.get("reasoning")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise ModelUnavailable("the model server sent something that is not a chunk") from None
-    if not isinstance(content, str | None) or not isinstance(finish, str | None):
-        raise ModelUnavailable("the model server sent something that is not a chunk")
-    return content or ("" if thinking else None), finish
+
+    def __init__(
+        self,
+        server: ChatCompletions,
+        body: Mapping[str, Any],
+        limits: ModelLimits,
+        deadline: float,
+        purpose: Purpose,
+    ) -> None:
+        self._server = server
+        self._body = body
+        self._limits = limits
+        self._deadline = deadline
+        self._purpose = purpose
+        self._answer = Answer()
+        self._was_taken = False
+        self._pieces = self._read()
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tools the model calls, in its order; complete once the pieces have ended."""
+        return tuple(call for _, call in sorted(self._answer.calls.items()))
+
+    @property
+    def usage(self) -> Usage:
+        """What the request cost so far: the server's count where it gave one, else an estimate.
+
+        Nothing for a request that the server did not take.
+        """
+        if self._answer.usage is not None:
+            return self._answer.usage
+        was_read = self._was_taken and not self._answer.turned_away
+        return self._answer.estimate(_characters(self._body) if was_read else 0)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        """Stop; the connection is closed at once where the answer has not ended."""
+        await self._pieces.aclose()
+
+    async def _read(self) -> AsyncGenerator[str, None]:
+        patience = _Patience(self._limits, self._deadline)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._opened(patience)
+            self._was_taken = True
+            patience.watch(response.content)
+            lines = Lines()
+            while self._answer.finish is None:
+                chunk = await patience.bytes()
+                if not chunk:
+                    raise ModelUnavailable("the model server's stream ended before the answer did")
+                for data in lines.feed(chunk):
+                    if self._answer.finish is not None:
+                        self._overhear(data)
+                        continue
+                    if data == b"[DONE]":
+                        raise ModelUnavailable("the model server's stream ended before the answer did")
+                    text = self._answer.take(parsed(data))
+                    if text is not None:
+                        patience.progress()
+                        if text:
+                            yield text
+            self._check_end()
+            if self._answer.finish == "length" and not self._answer.calls:
+                yield " …"
+            await self._hear_out(lines, patience)
+        except aiohttp.ClientError as error:
+            happened = "broke the connection" if response is not None else "cannot be reached"
+            raise ModelUnavailable(f"the model server {happened}: {type(error).__name__}") from error
+        finally:
+            patience.end()
+            if response is not None:
+                response.close()
+
+    async def _opened(self, patience: _Patience) -> aiohttp.ClientResponse:
+        try:
+            async with asyncio.timeout_at(patience.until):
+                return await self._server.open(self._body, self._purpose)
+        except TimeoutError:
+            # It may be working on it, or it may only have been slow to take the connection: count the worse.
+            self._was_taken = True
+            raise patience.lost() from None
+        except asyncio.CancelledError:
+            self._was_taken = True
+            raise
+
+    def _check_end(self) -> None:
+        if self._answer.finish not in NATURAL_ENDS:
+            raise ModelUnavailable(f"the model server ended the answer with {str(self._answer.finish)[:40]!r}")
+        if self._answer.empty:
+            raise ModelUnavailable("the model server ended an answer without a word")
+
+    async def _hear_out(self, lines: Lines, patience: _Patience) -> None:
+        """Read to the end of the stream: what the answer cost, and a connection that can be used again.
+
+        Every word has been given by now, so nothing that goes wrong here is an error.
+        """
+        patience.last(USAGE_PATIENCE)
+        try:
+            while chunk := await patience.bytes():
+                for data in lines.feed(chunk):
+                    self._overhear(data)
+        except (ModelUnavailable, aiohttp.ClientError):
+            return
+
+    def _overhear(self, data: bytes) -> None:
+        if data != b"[DONE]":
+            with suppress(ModelUnavailable):
+                self._answer.take_usage(parsed(data))
+
+
+class _Patience:
+    """How long the next piece of text may take. One timer a request, that looks again when it was too early, because a
+    timer a token costs more than reading the token."""
+
+    def __init__(self, limits: ModelLimits, deadline: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._between = limits.between_tokens.total_seconds()
+        self._deadline = deadline
+        self._awaited = "first"
+        self._content: aiohttp.StreamReader
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+        self._waiting_beyond: int | None = None
+        """Bytes that had arrived when the reader began to wait for more; None while it is not waiting."""
+        self.until = min(self._loop.time() + limits.first_token.total_seconds(), deadline)
+        """The loop's time until which it must be there."""
+
+    def watch(self, content: aiohttp.StreamReader) -> None:
+        """From now on `bytes` reads this."""
+        self._content = content
+
+    async def bytes(self) -> bytes:
+        """What has arrived, or b"" at the end. Raises `ModelUnavailable` when nothing did in time.
+
+        Never held while the consumer has its turn: their slowness is not the server's.
+        """
+        if self._loop.time() >= self._deadline:
+            raise self.lost()
+        if self._timer is None:
+            self._arm()
+        self._waiting_beyond = self._content.total_bytes
+        try:
+            return await self._content.readany()
+        finally:
+            self._waiting_beyond = None
+
+    def progress(self) -> None:
+        """A token came: the next one has the time between tokens."""
+        self._awaited = "next"
+        self.until = min(self._loop.time() + self._between, self._deadline)
+        if self._timer is not None and self.until < self._armed_for:
+            self._arm()
+
+    def last(self, seconds: float) -> None:
+        """All the rest has this long."""
+        self.until = min(self._loop.time() + seconds, self._deadline)
+        self._arm()
+
+    def lost(self) -> ModelUnavailable:
+        """The error to raise."""
+        return ModelUnavailable(f"the model server was too slow with the {self._awaited} token")
+
+    def end(self) -> None:
+        """Nothing is awaited any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self.end()
+        self._armed_for = self.until
+        self._timer = self._loop.call_at(self.until, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._loop.time() < self.until:
+            self._arm()
+        elif self._waiting_beyond == self._content.total_bytes:
+            # Not where bytes came in this very turn of the loop: the reader is about to get them, and the error would
+            # stay with the connection and hit the next wait.
+            self._content.set_exception(self.lost())
+
+
+def _tracing(request_id: str) -> dict[str, str]:
+    """Headers that tie the server's own logs and traces to the request (W3C Trace Context, version 00)."""
+    if not request_id:
+        return {}
+    trace_id = hashlib.sha256(request_id.encode()).hexdigest()[:32]
+    return {"X-Request-Id": request_id, "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
+
+
+def _refusal(status: int, said: str, model: object) -> str:
+    """A status in words, without the server's own, which may quote what was sent."""
+    known = said.lower()
+    if status == 404 and "model" in known:
+        return f"the model server does not serve {str(model)[:100]!r} (404)"
+    if status == 400 and ("context length" in known or "maximum model length" in known):
+        return "the request is longer than the model server's model can read (400)"
+    if status in (401, 403):
+        return f"the model server does not accept the API key ({status})"
+    if status == 429:
+        return "the model server has too many requests (429)"
+    return f"the model server answered {status}"
+
+
+def _characters(body: Mapping[str, Any]) -> int:
+    return sum(len(message.get("content") or "") for message in body["messages"]) + sum(
+        len(orjson.dumps(tool)) for tool in body.get("tools", ())
+    )

@@ -12,6 +12,19 @@ from typing import TYPE_CHECKING
 
 from inference.embeddings import Embedder
 from inference.model import Summary, SummaryPoint, Utterance
+from inference.statements import (
+    ASKS,
+    ASKS_HOW_MUCH,
+    CLEARLY_DECIDED,
+    HAS_QUANTITY,
+    NO_ANSWER,
+    PERHAPS_DECIDED,
+    REFERS_BACK,
+    SHORT_ANSWER,
+    UNDECIDED,
+    gives_a_task,
+    names_a_day,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,32 +50,8 @@ ANSWERS = 0.5
 """Likeness from which a later statement by somebody else is taken to answer a question. Sentences of one thread that
 have nothing to do with each other lie around 0.2."""
 
-CLEARLY_DECIDED = re.compile(
-    r"^decision\b|\b(we|we've|we have|they|team|i) (just |all |finally |now )?(decided|agreed)\b"
-    r"|\b(it'?s|is|was) (now )?(decided|agreed|settled)\b|^agreed\b|\blet'?s (go|stick) with\b"
-    r"|\b(we('re| are)|i'?m) going with\b"
-    r"|\bwe('ll| will| are going to| shall) (go|stick) with\b|\bsettled on\b|\bis approved\b|^approved\b"
-    r"|\bfinal (decision|call|answer)\b",
-    re.IGNORECASE,
-)
-PERHAPS_DECIDED = re.compile(r"\b(we'll|we will|we are going to|we won't|let's|i'll|i will|so be it)\b", re.IGNORECASE)
-UNDECIDED = re.compile(
-    r"\b(not|never|haven't|hasn't|nothing|before|until|if|whether|once|unless|should|could|would|might|maybe|perhaps)\b"
-    r".{0,40}\b(decid|agree|settle|approved|go with|going with)",
-    re.IGNORECASE,
-)
-ASKS = re.compile(
-    r"\?\W*$|^(does|do|did|can|could|who|what|when|where|why|how|is|are|should|shall|will|would) .*\?"
-    r"|\b(does anyone know|anybody know|open question|still (unclear|open)"
-    r"|not sure (if|whether|who|what|how|when|which)|need to (find out|figure out|clarify)"
-    r"|(remains|is) to be (seen|decided))\b",
-    re.IGNORECASE,
-)
-SHORT_ANSWER = re.compile(
-    r"^\W*(yes|yep|yeah|no|nope|sure|ok|okay|done|correct|right|exactly|will do|on it|both|neither)\b"
-    r"|^\W*i('ll| will| can)\b",
-    re.IGNORECASE,
-)
+ANSWERS_AT_ONCE = 0.35
+"""The same for the very next message: where somebody else speaks directly after a question, less is enough."""
 
 DECISION_PROTOTYPES = (
     "We decided to do it this way.",
@@ -102,10 +91,19 @@ class Findings:
     points: tuple[Sentence, ...]
     decisions: tuple[Sentence, ...]
     open_questions: tuple[Sentence, ...]
+    tasks: tuple[Sentence, ...] = ()
+    dates: tuple[Sentence, ...] = ()
+    """Those that name a day and are nothing of the above."""
 
     def summary(self) -> Summary:
         """The findings as people get them."""
-        return Summary(_as_points(self.points), _as_points(self.decisions), _as_points(self.open_questions))
+        return Summary(
+            _as_points(self.points),
+            _as_points(self.decisions),
+            _as_points(self.open_questions),
+            tasks=_as_points(self.tasks),
+            dates=_as_points(self.dates),
+        )
 
 
 def sentences(thread: Iterable[Utterance]) -> list[Sentence]:
@@ -124,11 +122,8 @@ def sentences(thread: Iterable[Utterance]) -> list[Sentence]:
 
 
 async def findings(thread: Sequence[Utterance], embedder: Embedder) -> Findings:
-    """The central sentences of a thread, its decisions, and the questions nobody has answered."""
-    all_sentences = sentences(thread)
-    opening = [sentence for sentence in all_sentences if sentence.position == 0]
-    later = [sentence for sentence in all_sentences if sentence.position > 0]
-    chosen = opening[:MOST_SENTENCES] + later[-MOST_SENTENCES:]
+    """The central sentences of a thread, its decisions, who does what, its days, and the questions nobody answered."""
+    chosen = await asyncio.to_thread(_chosen, thread)
     if not chosen:
         return Findings((), (), ())
     vectors = await embedder.embed([sentence.text for sentence in chosen])
@@ -136,19 +131,31 @@ async def findings(thread: Sequence[Utterance], embedder: Embedder) -> Findings:
     return await asyncio.to_thread(_find, chosen, vectors, prototypes, thread)
 
 
+def _chosen(thread: Sequence[Utterance]) -> list[Sentence]:
+    """The sentences that are weighed: those of the opening message, and the newest."""
+    all_sentences = sentences(thread)
+    opening = [sentence for sentence in all_sentences if sentence.position == 0]
+    later = [sentence for sentence in all_sentences if sentence.position > 0]
+    return opening[:MOST_SENTENCES] + later[-MOST_SENTENCES:]
+
+
 def _find(chosen: Sequence[Sentence], vectors: Vectors, prototypes: Vectors, thread: Sequence[Utterance]) -> Findings:
-    questions = {index for index, sentence in enumerate(chosen) if ASKS.search(sentence.text)}
+    names = {first_name(utterance.author) for utterance in thread}
+    every = range(len(chosen))
+    tasks = {index for index in every if gives_a_task(chosen[index].text, names, chosen[index].utterance.at)}
+    questions = {index for index in every if index not in tasks and ASKS.search(chosen[index].text)}
     decisions = {
+        index for index in every if index not in questions and _decides(chosen[index].text, vectors[index], prototypes)
+    }
+    tasks -= decisions
+    dates = {
         index
-        for index, sentence in enumerate(chosen)
-        if index not in questions and _decides(sentence.text, vectors[index], prototypes)
+        for index in every
+        if index not in questions | decisions | tasks and names_a_day(chosen[index].text, chosen[index].utterance.at)
     }
     unanswered = [index for index in sorted(questions) if not _answered(index, chosen, vectors, questions, thread)]
-    statements = [
-        index
-        for index, sentence in enumerate(chosen)
-        if index not in questions | decisions and len(re.findall(r"\w+", sentence.text)) >= 4
-    ]
+    taken = questions | decisions | tasks | dates
+    statements = [index for index in every if index not in taken and len(re.findall(r"\w+", chosen[index].text)) >= 4]
 
     def pick(indices: Sequence[int]) -> tuple[Sentence, ...]:
         return tuple(chosen[index] for index in indices)
@@ -157,6 +164,8 @@ def _find(chosen: Sequence[Sentence], vectors: Vectors, prototypes: Vectors, thr
         pick(_central(statements, chosen, vectors)),
         pick(sorted(decisions)[-MOST_OF_A_KIND:]),
         pick(unanswered[-MOST_OF_A_KIND:]),
+        pick(sorted(tasks)[-MOST_OF_A_KIND:]),
+        pick(sorted(dates)[-MOST_OF_A_KIND:]),
     )
 
 
@@ -176,18 +185,30 @@ def _answered(
     index: int, chosen: Sequence[Sentence], vectors: Vectors, questions: set[int], thread: Sequence[Utterance]
 ) -> bool:
     question = chosen[index]
-    following = question.position + 1
-    if following < len(thread):
-        answer = thread[following]
-        if answer.author != question.utterance.author and SHORT_ANSWER.search(answer.text):
-            return True
-    return any(
-        later.position > question.position
-        and later.utterance.author != question.utterance.author
+    author = question.utterance.author
+    later = [
+        other
+        for other in range(index + 1, len(chosen))
+        if chosen[other].position > question.position
+        and chosen[other].utterance.author != author
         and other not in questions
-        and float(vectors[other] @ vectors[index]) >= ANSWERS
-        for other, later in enumerate(chosen)
-    )
+        and not NO_ANSWER.search(chosen[other].text)
+    ]
+    following = next(iter(thread[question.position + 1 : question.position + 2]), None)
+    if following is not None and following.author != author and not NO_ANSWER.search(following.text):
+        if SHORT_ANSWER.search(following.text) or _fits(question.text, following.text):
+            return True
+        at_once = (other for other in later if chosen[other].position == question.position + 1)
+        if any(float(vectors[other] @ vectors[index]) >= ANSWERS_AT_ONCE for other in at_once):
+            return True
+    return any(float(vectors[other] @ vectors[index]) >= ANSWERS for other in later)
+
+
+def _fits(question: str, answer: str) -> bool:
+    """Whether what follows a question has the form of an answer to it: an amount to "how much", "About …" to any."""
+    if ASKS.search(answer):
+        return False
+    return bool(REFERS_BACK.search(answer) or (ASKS_HOW_MUCH.search(question) and HAS_QUANTITY.search(answer)))
 
 
 def _central(candidates: Sequence[int], chosen: Sequence[Sentence], vectors: Vectors) -> list[int]:
@@ -207,6 +228,11 @@ def _central(candidates: Sequence[int], chosen: Sequence[Sentence], vectors: Vec
 
         picked.append(max(left, key=gain))
     return sorted(picked)
+
+
+def first_name(author: str) -> str:
+    """What colleagues call somebody: the first word of the name that is shown."""
+    return author.split(" ")[0]
 
 
 def _as_points(found: Iterable[Sentence]) -> tuple[SummaryPoint, ...]:

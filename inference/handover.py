@@ -6,13 +6,16 @@ Whoever asks always learns who answered, and why it was not the language model, 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from inference.breaker import Circuit, CircuitBreaker, CircuitOpen
+from inference.budget import TokenBudget
+from inference.excess import Excess
 from inference.model import (
     AssistantModel,
     Classification,
@@ -21,15 +24,21 @@ from inference.model import (
     ModelUnavailable,
     PlanProposal,
     Summary,
+    Surroundings,
     Tool,
     Utterance,
 )
-from inference.observe import Observe, ignore
+from inference.observe import EngineObserver, Unobserved
+from inference.purpose import Endpoint, Lane, Purpose
+from inference.tier import Tier, closable
 
 T = TypeVar("T")
 
 AWAY = "The language model is not answering, so this comes from the offline engine."
 """`degraded` of whatever the offline engine answered in the language model's place."""
+
+INSTEAD = "This comes from the offline engine."
+"""Ends `degraded` where it was not the language model that failed: a limit of ours was met, or nothing may go there."""
 
 INTERRUPTED = "The language model stopped in the middle of this answer, so it is not complete."
 """`degraded` of a reply that broke off; its last piece says the same to the reader."""
@@ -91,114 +100,225 @@ class ReplyStream:
 
 
 class Engine:
-    """The language model with the offline engine behind it; without a `primary`, the offline engine alone.
+    """The language model with the offline engine behind it; with no tier, the offline engine alone.
 
-    Methods are those of `AssistantModel`, answered as `Answered[...]` or `ReplyStream`.
+        answered = await engine.on_behalf_of(purpose).summarise(thread)
+
+    Methods are those of `AssistantModel`, answered as `Answered[...]` or `ReplyStream`. The purpose's lane chooses who
+    is asked: the fast tier where somebody waits; the rich one for work in the background, and the fast one for it too
+    where the rich one is missing, away or not allowed. Nothing goes to a tier that the purpose's residency refuses.
     """
 
     def __init__(
         self,
         offline: AssistantModel,
-        primary: AssistantModel | None = None,
+        fast: Tier | None = None,
+        rich: Tier | None = None,
         *,
-        breaker: CircuitBreaker | None = None,
-        observe: Observe = ignore,
+        budget: TokenBudget | None = None,
+        observer: EngineObserver | None = None,
     ) -> None:
-        """`observe` hears of every question: `answered`, `handed over`, `interrupted`, `unavailable` or `cancelled`."""
+        """Asks in the house's own name, and so only servers inside, until it is bound by `on_behalf_of`."""
         self._offline = offline
-        self._primary = primary
-        self._breaker = breaker or CircuitBreaker()
-        self._observe = observe
+        self._fast = fast
+        self._rich = rich
+        self._budget = budget
+        self._observer = observer or Unobserved()
+        self._purpose = Purpose()
+
+    def on_behalf_of(self, purpose: Purpose) -> Engine:
+        """The same engine asking for a purpose: cheap, with the same tiers, limits and budget. Only the first is
+        closed."""
+        bound = copy(self)
+        bound._purpose = purpose
+        return bound
 
     @property
     def has_language_model(self) -> bool:
         """Whether there is more than the offline engine; it may be away."""
-        return self._primary is not None
+        return self._fast is not None
 
     @property
     def state(self) -> str:
         """For health pages: `offline engine`, `configured`, or `away` while the offline engine stands in."""
-        if self._primary is None:
+        if self._fast is None:
             return self._offline.name
-        return "configured" if self._breaker.circuit is Circuit.CLOSED else "away"
+        return "away" if self._fast.away else "configured"
+
+    @property
+    def tiers(self) -> Mapping[Lane, Tier]:
+        """What is configured, by the lane it is for."""
+        both = {Lane.FAST: self._fast, Lane.RICH: self._rich}
+        return {lane: tier for lane, tier in both.items() if tier is not None}
 
     def reply(self, words: str, facts: Facts) -> ReplyStream:
         """Answer free text, piece by piece."""
-        return ReplyStream(lambda stream: self._replying(stream, words, facts), (self._primary or self._offline).name)
+        way = self._way(others_words=bool(facts.thread))
+        first = way.tiers[0][1].name if way.tiers else self._offline.name
+        return ReplyStream(lambda stream: self._replying(stream, way, words, facts), first)
 
     async def summarise(self, thread: Sequence[Utterance]) -> Answered[Summary]:
         """Put a thread in short."""
-        return await self._ask("summarise", lambda model: model.summarise(thread))
+        return await self._ask("summarise", lambda model, _: model.summarise(thread), others_words=True)
 
     async def draft(self, instruction: str, thread: Sequence[Utterance]) -> Answered[str]:
         """Write a reply to a thread for the person to edit and send themselves."""
-        return await self._ask("draft", lambda model: model.draft(instruction, thread))
+        return await self._ask("draft", lambda model, _: model.draft(instruction, thread), others_words=bool(thread))
 
     async def classify(self, text: str, labels: Sequence[Label]) -> Answered[Classification]:
         """Pick the label a text belongs to, or none."""
-        return await self._ask("classify", lambda model: model.classify(text, labels))
+        return await self._ask("classify", lambda model, _: model.classify(text, labels), others_words=False)
 
     async def propose_plan(
-        self, words: str, tools: Sequence[Tool], thread: Sequence[Utterance]
+        self,
+        words: str,
+        tools: Sequence[Tool],
+        thread: Sequence[Utterance],
+        surroundings: Surroundings | None = None,
     ) -> Answered[PlanProposal | None]:
-        """Turn a request into calls of the tools given; a value of None when it asks for none of them."""
-        return await self._ask("propose_plan", lambda model: model.propose_plan(words, tools, thread))
+        """Turn a request into calls of the tools given; a value of None when it asks for none of them.
+
+        A server that may have only the requester's own words is not told of the organisation's people either.
+        """
+
+        def question(model: AssistantModel, endpoint: Endpoint | None) -> Awaitable[PlanProposal | None]:
+            told = surroundings
+            if told is not None and endpoint is not None and self._refusal(endpoint, others_words=True) is not None:
+                told = replace(told, people=())
+            return model.propose_plan(words, tools, thread, told)
+
+        return await self._ask("propose_plan", question, others_words=bool(thread))
 
     async def close(self) -> None:
-        """Close both engines."""
-        if self._primary is not None:
-            await self._primary.close()
+        """Close the tiers, count what they used, and close the offline engine."""
+        for tier in self.tiers.values():
+            await tier.close()
+        if self._budget is not None:
+            await self._budget.close()
         await self._offline.close()
 
-    async def _ask(self, kind: str, question: Callable[[AssistantModel], Awaitable[T]]) -> Answered[T]:
-        with _Measured(self._observe, kind) as measured:
-            if self._primary is not None:
-                try:
-                    with self._breaker.attempt(ModelUnavailable):
-                        value = await question(self._primary)
-                    measured.outcome = "answered"
-                    return Answered(value, self._primary.name)
-                except (ModelUnavailable, CircuitOpen):
-                    measured.handed_over = True
-            value = await question(self._offline)
-            measured.outcome = "handed over" if measured.handed_over else "answered"
-            return Answered(value, self._offline.name, AWAY if measured.handed_over else None)
+    async def _ask(
+        self,
+        kind: str,
+        question: Callable[[AssistantModel, Endpoint | None], Awaitable[T]],
+        *,
+        others_words: bool,
+    ) -> Answered[T]:
+        way = self._way(others_words=others_words)
+        with _Measured(self._observer, kind) as measured:
+            try:
+                async with self._reserved(way):
+                    for _, tier in way.tiers:
+                        try:
+                            value = await tier.ask(self._purpose, partial(_put, question, tier.endpoint))
+                        except ModelUnavailable as problem:
+                            self._note(way, problem)
+                            continue
+                        measured.outcome = "answered"
+                        return Answered(value, tier.name)
+            except Excess as problem:
+                self._note(way, problem)
+            value = await question(self._offline, None)
+            measured.outcome = "handed over" if way.degraded else "answered"
+            return Answered(value, self._offline.name, way.degraded)
 
-    async def _replying(self, stream: ReplyStream, words: str, facts: Facts) -> AsyncGenerator[str, None]:
-        with _Measured(self._observe, "reply") as measured:
-            if self._primary is not None:
-                begun = False
-                try:
-                    with self._breaker.attempt(ModelUnavailable):
-                        async with aclosing(_closable(self._primary.reply(words, facts))) as pieces:
-                            async for piece in pieces:
-                                begun = True
-                                yield piece
-                    measured.outcome = "answered"
-                    return
-                except (ModelUnavailable, CircuitOpen):
-                    if begun:
-                        measured.outcome = "interrupted"
-                        stream.degraded = INTERRUPTED
-                        yield f"\n\n({INTERRUPTED})"
+    async def _replying(self, stream: ReplyStream, way: _Way, words: str, facts: Facts) -> AsyncGenerator[str, None]:
+        started = time.perf_counter()
+        with _Measured(self._observer, "reply") as measured:
+            try:
+                async with self._reserved(way):
+                    for lane, tier in way.tiers:
+                        stream.engine = tier.name
+                        begun = False
+                        try:
+                            asked = tier.stream(self._purpose, lambda model: model.reply(words, facts))
+                            async with aclosing(asked) as pieces:
+                                async for piece in pieces:
+                                    if not begun:
+                                        begun = True
+                                        self._observer.first_token(lane, time.perf_counter() - started)
+                                    yield piece
+                        except ModelUnavailable as problem:
+                            if begun:
+                                measured.outcome = "interrupted"
+                                stream.degraded = INTERRUPTED
+                                yield f"\n\n({INTERRUPTED})"
+                                return
+                            self._note(way, problem)
+                            continue
+                        measured.outcome = "answered"
                         return
-                    measured.handed_over = True
-                    stream.engine, stream.degraded = self._offline.name, AWAY
-            async with aclosing(_closable(self._offline.reply(words, facts))) as pieces:
+            except Excess as problem:
+                self._note(way, problem)
+            stream.engine, stream.degraded = self._offline.name, way.degraded
+            async with aclosing(closable(self._offline.reply(words, facts))) as pieces:
                 async for piece in pieces:
                     yield piece
-            measured.outcome = "handed over" if measured.handed_over else "answered"
+            measured.outcome = "handed over" if way.degraded else "answered"
+
+    def _way(self, *, others_words: bool) -> _Way:
+        """The tiers to ask, in order."""
+        lanes = (Lane.FAST,) if self._purpose.lane is Lane.FAST else (Lane.RICH, Lane.FAST)
+        way = _Way()
+        for lane in lanes:
+            tier = self.tiers.get(lane)
+            if tier is None:
+                continue
+            refusal = self._refusal(tier.endpoint, others_words=others_words)
+            if refusal is None:
+                way.tiers.append((lane, tier))
+            else:
+                way.refusal = f"{refusal} {INSTEAD}"
+        return way
+
+    def _refusal(self, endpoint: Endpoint, *, others_words: bool) -> str | None:
+        return self._purpose.residency.refusal(endpoint, others_words=others_words)
+
+    @asynccontextmanager
+    async def _reserved(self, way: _Way) -> AsyncIterator[None]:
+        if self._budget is None or not way.tiers:
+            yield
+            return
+        async with self._budget.reserved(self._purpose):
+            yield
+
+    def _note(self, way: _Way, problem: ModelUnavailable) -> None:
+        if isinstance(problem, Excess):
+            self._observer.excess(problem.limit)
+            way.excess = f"{problem} {INSTEAD}"
+        else:
+            way.away = True
+
+
+@dataclass(slots=True)
+class _Way:
+    """Which tiers one question may go to, and what came in its way."""
+
+    tiers: list[tuple[Lane, Tier]] = field(default_factory=list)
+    refusal: str | None = None
+    excess: str | None = None
+    away: bool = False
+
+    @property
+    def degraded(self) -> str | None:
+        """Why the offline engine answers in a language model's place; None where there is no language model."""
+        return AWAY if self.away else self.excess or self.refusal
+
+
+def _put(
+    question: Callable[[AssistantModel, Endpoint | None], Awaitable[T]], endpoint: Endpoint, model: AssistantModel
+) -> Awaitable[T]:
+    return question(model, endpoint)
 
 
 class _Measured:
     """Reports one question when it ends, however it ends."""
 
-    def __init__(self, observe: Observe, kind: str) -> None:
-        self._observe = observe
+    def __init__(self, observer: EngineObserver, kind: str) -> None:
+        self._observer = observer
         self._kind = kind
         self._started = time.perf_counter()
         self.outcome = "cancelled"
-        self.handed_over = False
 
     def __enter__(self) -> Self:
         return self
@@ -207,15 +327,4 @@ class _Measured:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         outcome = "unavailable" if isinstance(error, Exception) else self.outcome
-        self._observe(self._kind, time.perf_counter() - self._started, outcome)
-
-
-async def _closable(pieces: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    """Any iterator of pieces as a generator that closes it, where it can be closed, when it is closed itself."""
-    try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
+        self._observer.model_call(self._kind, time.perf_counter() - self._started, outcome)

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 
 class ModelUnavailable(Exception):
     """The model did not answer within its limits, or not in the agreed form. The message names the cause."""
+
+
+class AnswerUnusable(ModelUnavailable):
+    """The model answered in time, but not in the agreed form. It says nothing against the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,10 @@ class Summary:
     points: tuple[SummaryPoint, ...]
     decisions: tuple[SummaryPoint, ...] = ()
     open_questions: tuple[SummaryPoint, ...] = ()
+    dates: tuple[SummaryPoint, ...] = ()
+    """What names a day or a time and is no decision, question or task."""
+    tasks: tuple[SummaryPoint, ...] = ()
+    """What somebody took on or was asked to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,35 @@ class Tool:
     """A JSON schema of type object."""
 
 
+class OriginKind(StrEnum):
+    """Where a value of a proposed call comes from."""
+
+    TYPED = "typed"
+    """The requester typed it in this request."""
+    THREAD = "thread"
+    """It stands in messages of the thread: data that others may have written."""
+    MODEL = "model"
+    """Neither: the model rephrased, inferred or made it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one argument's value comes from."""
+
+    kind: OriginKind
+    messages: tuple[str, ...] = ()
+    """`Utterance.id`s it stands in; only for `thread`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProposedCall:
     """One action call a model proposes; nothing about it is trusted."""
 
     tool: str
     arguments: Mapping[str, Any]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """By argument name, for every argument; found by comparing with the request and the thread, never said by the
+    model. Filled in by `inference.origins.labelled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +120,36 @@ class PlanProposal:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPerson:
+    """Somebody a request may name."""
+
+    id: str
+    """The organisation's own short name for the person; what an action's argument takes."""
+    name: str
+    """Full name, as colleagues write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a request's words lean on: "tomorrow at nine", "assign it to Amir"."""
+
+    now: datetime
+    """When it was asked, aware, in the requester's time zone."""
+    people: tuple[KnownPerson, ...] = ()
+    """The organisation's directory."""
+    asker: str = ""
+    """Whom "me" means: the id of the person who asks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a reply may rest on besides the person's words: stable text first, so that prefixes can be cached."""
 
     skills: tuple[str, ...] = ()
     """One line a skill: what the assistant can do."""
     thread: tuple[Utterance, ...] = field(default=())
+    now: datetime | None = None
+    """When it was asked, aware, in the requester's time zone."""
 
 
 class AssistantModel(Protocol):
@@ -121,8 +177,17 @@ class AssistantModel(Protocol):
         """Pick the label a text belongs to, or none."""
         ...
 
-    async def propose_plan(self, words: str, tools: Sequence[Tool], thread: Sequence[Utterance]) -> PlanProposal | None:
-        """Turn a request into calls of the tools given; None when it asks for none of them."""
+    async def propose_plan(
+        self,
+        words: str,
+        tools: Sequence[Tool],
+        thread: Sequence[Utterance],
+        surroundings: Surroundings | None = None,
+    ) -> PlanProposal | None:
+        """Turn a request into calls of the tools given; None when it asks for none of them.
+
+        Without `surroundings` no date is reckoned and nobody is looked up.
+        """
         ...
 
     async def close(self) -> None:

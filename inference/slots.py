@@ -1,35 +1,25 @@
 """Fills a tool's arguments from a person's words by its JSON schema, with no rule for any one tool.
 
-What a property takes is read off its schema: `const`, `enum`, `pattern`, `format`, `type`, and for free text an
-`x-slot` hint (`title`, `text`, `reason` or `person`) or, without one, its name. Every string that is filled in stands
-in the words as typed, so that it can be told apart from what others wrote.
+What a property takes is read off its schema: `const`, `enum`, `pattern`, `format`, `type`, and an `x-slot` hint
+(`title`, `text`, `reason`, `person`, `amount` or `phone`) or, without one, its name. Every string that is filled in
+stands in the words as typed, but for dates, sums and people: those are reckoned or looked up, and each names the words
+it was read from. What can be read in two ways is left open, and why is said.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from inference.answers import arguments_problem
-from inference.commands import ABOUT, EMPTY_WORDS, QUOTED, name_parts, spans, tokens, tool_words, verbs_like
-from inference.model import Tool
+from inference.commands import QUOTED, name_parts
+from inference.model import KnownPerson, Surroundings, Tool
+from inference.readings import Reading, Unsettled, amount_readings, date_readings, person_readings, the_one
+from inference.request import FORMATS, PHONE, Request, distinct, matching, pinned, taken_apart
+from inference.schemas import flattened, type_of
 
-BECAUSE = re.compile(r"\b(?:because|since|reason(?: is)?:?|due to)\s+(?P<rest>.+)$", re.IGNORECASE | re.DOTALL)
-WHY = re.compile(r":\s+|\b(?:because|since)\s+", re.IGNORECASE)
-"""What comes before a reason."""
-
-PERSON = re.compile(
-    r"(?:assign(?:ed)?(?: \w+)? to|\bowner(?: is|:)?|\bto)\s+(?P<name><@\w+>|@[\w.-]+|[A-Z][\w-]*)"
-    r"|(?P<at><@\w+>|(?<!\w)@[\w.-]+)"
-)
-FORMATS = {
-    "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
-    "uri": re.compile(r"https?://[^\s<>|]+[^\s<>|.,;:!?)]"),
-    "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
-    "date-time": re.compile(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})\b"),
-}
 FREE_TEXT = {
     "title": "title",
     "subject": "title",
@@ -49,58 +39,155 @@ FREE_TEXT = {
     "justification": "reason",
     "assignee": "person",
     "owner": "person",
+    "attendees": "person",
+    "attendee": "person",
+    "guests": "person",
+    "participants": "person",
+    "invitees": "person",
+    "reviewer": "person",
+    "phone": "phone",
 }
 """What a free-text property takes where its schema carries no `x-slot`, by its name."""
+
+PERSON = re.compile(
+    r"(?:assign(?:ed)?(?: \w+)? to|\bowner(?: is|:)?|\bto)\s+(?P<name><@\w+>|@[\w.-]+|[A-Z][\w-]*)"
+    r"|(?P<at><@\w+>|(?<!\w)@[\w.-]+)"
+)
+"""Somebody named where nobody can be looked up."""
 
 MOST_CALLS = 5
 """Calls made of one request that names several things."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
-    """A request taken apart: what it says, what is quoted in it, and what it is about."""
+class Filled:
+    """The arguments of one call."""
 
-    text: str
-    quoted: tuple[str, ...]
-    content: str
-    """The words without the command: what a title or description can be made of; "" where nothing is left."""
-    reason: str
-    titled: bool
-    """Whether the tool takes a title, which the first quotation then is."""
+    arguments: Mapping[str, Any]
+    read: Mapping[str, Reading] = field(default_factory=dict)
+    """By argument, for those that were reckoned or looked up: from which words, and what they were taken to mean."""
+    open: Mapping[str, str] = field(default_factory=dict)
+    """By argument, why one that the words speak of was left open."""
 
 
-def fill(tool: Tool, words: str) -> list[dict[str, Any]]:
+def fill(tool: Tool, words: str, surroundings: Surroundings | None = None) -> list[Filled]:
     """The arguments of each call that the words ask of a tool; empty where a required one is not in the words.
 
-    One call, or several where the words name several values for the one required thing a tool takes.
+    One call, or several where the words name several values for the one required thing a tool takes. Without
+    `surroundings` dates are read only as ISO 8601 writes them, and names are taken as typed.
     """
     schema = tool.parameters
-    properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
+    properties = {name: flattened(each, schema) for name, each in schema.get("properties", {}).items()}
     required = tuple(schema.get("required", ()))
-    request = _taken_apart(tool, words, properties)
+    text = words.strip()
+    readings = _readings(properties, required, text, surroundings)
+    slots = [_slot(name, each) for name, each in properties.items()]
+    request = taken_apart(tool, text, properties, slots, [each for found in readings.values() for each in found])
     arguments: dict[str, Any] = {}
+    read: dict[str, Reading] = {}
+    left_open: dict[str, str] = {}
+    for name, found in readings.items():
+        try:
+            value, read_from = _of_readings(name, properties, found)
+        except Unsettled as unsettled:
+            left_open[name] = str(unsettled)
+            continue
+        for argument in value:
+            arguments[argument], read[argument] = value[argument], read_from
     for name, property_schema in properties.items():
+        if name in arguments or name in readings:
+            continue
         value = _value(name, property_schema, request, tool, required=name in required)
         if value is not None:
             arguments[name] = value
-    filled = [arguments]
+    in_order = {name: arguments[name] for name in properties if name in arguments}
+    filled = [in_order]
     several = [name for name in required if "pattern" in properties.get(name, {})]
     if len(several) == 1 and len(required) == 1:
-        values = _matching(properties[several[0]]["pattern"], request.text)
-        filled = [{**arguments, several[0]: value} for value in values[:MOST_CALLS]]
+        values = matching(properties[several[0]]["pattern"], request.text)
+        filled = [{**in_order, several[0]: value} for value in values[:MOST_CALLS]]
     if any(arguments_problem(schema, each) is not None for each in filled):
         return []
-    return filled
+    return [Filled(each, read, left_open) for each in filled]
 
 
-def _value(name: str, schema: Mapping[str, Any], request: _Words, tool: Tool, *, required: bool) -> Any:
+def _readings(
+    properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...], text: str, surroundings: Surroundings | None
+) -> dict[str, list[Reading]]:
+    """What the words say for each property that takes a date, a sum or a person; those they can say nothing for, as
+    nothing is known of when and among whom, are left out."""
+    if surroundings is None:
+        return {}
+    people = surroundings.people
+    if surroundings.asker:
+        people = (*people, *(KnownPerson(surroundings.asker, word) for word in ("me", "myself")))
+    found: dict[str, list[Reading]] = {}
+    for name, schema in properties.items():
+        must = name in required
+        if schema.get("format") in ("date", "date-time"):
+            found[name] = date_readings(name, schema, required=must, text=text, surroundings=surroundings)
+        elif _takes_amount(schema):
+            found[name] = amount_readings(name, required=must, text=text, surroundings=surroundings)
+        elif people and _slot(name, schema) == "person":
+            several = type_of(schema) == "array"
+            found[name] = person_readings(name, several=several, required=must, text=text, people=people)
+    return found
+
+
+def _of_readings(
+    name: str, properties: Mapping[str, Mapping[str, Any]], found: list[Reading]
+) -> tuple[dict[str, Any], Reading]:
+    """The arguments that readings give: the property's own, and its currency's where that is an argument beside it."""
+    schema = properties[name]
+    if not found:
+        return {}, _NOTHING
+    if type_of(schema) == "array":
+        values = [value for each in found if (value := (the_one([each]) or each).value) is not None]
+        return {name: distinct(values)}, found[0]
+    reading = the_one(found)
+    if reading is None:
+        return {}, _NOTHING
+    if not _takes_amount(schema):
+        return {name: reading.value}, reading
+    minor_units, currency = reading.value
+    inside = schema.get("properties", {})
+    if inside:
+        parts = {
+            part: currency if "currency" in name_parts(part) else minor_units
+            for part, each in inside.items()
+            if "currency" in name_parts(part) or type_of(each) == "integer"
+        }
+        return {name: parts}, reading
+    beside = [other for other in properties if "currency" in name_parts(other)]
+    if len(beside) != 1:
+        raise Unsettled("there is no one place for the currency")
+    return {name: minor_units, beside[0]: currency}, reading
+
+
+_NOTHING = Reading(0, 0, "", None)
+
+
+def _takes_amount(schema: Mapping[str, Any]) -> bool:
+    """A sum of money: an integer of minor units, or an object of one with its currency."""
+    kind = type_of(schema)
+    if kind == "object":
+        inside = schema.get("properties", {})
+        integers = [part for part, each in inside.items() if type_of(each) == "integer"]
+        return len(integers) == 1 and any("currency" in name_parts(part) for part in inside)
+    return kind == "integer" and schema.get("x-slot") == "amount"
+
+
+def _value(name: str, schema: Mapping[str, Any], request: Request, tool: Tool, *, required: bool) -> Any:
     """What the words say for one property; None where they say nothing."""
     if "const" in schema:
         return schema["const"]
     given = _given_by_name(name, request.text)
     if "enum" in schema:
         return _chosen(name, schema["enum"], given, request, tool, required=required)
-    kind = _type(schema)
+    kind = type_of(schema)
+    if _takes_amount(schema) or "currency" in name_parts(name):
+        # Money is read as a sum with its currency, or not at all.
+        return None
     if kind in ("integer", "number"):
         return _number(name, kind, given, request.text, required=required)
     if kind == "boolean":
@@ -110,7 +197,7 @@ def _value(name: str, schema: Mapping[str, Any], request: _Words, tool: Tool, *,
     if kind != "string":
         return None
     if "pattern" in schema:
-        return next(iter(_matching(schema["pattern"], given or request.text)), None)
+        return next(iter(matching(schema["pattern"], given or request.text)), None)
     if schema.get("format") in FORMATS:
         found = FORMATS[schema["format"]].search(given or request.text)
         return found.group() if found else None
@@ -118,7 +205,7 @@ def _value(name: str, schema: Mapping[str, Any], request: _Words, tool: Tool, *,
 
 
 def _chosen(
-    name: str, options: Sequence[Any], given: str | None, request: _Words, tool: Tool, *, required: bool
+    name: str, options: Sequence[Any], given: str | None, request: Request, tool: Tool, *, required: bool
 ) -> Any:
     """The one option the words name. A common word in the middle of a description is no choice: an option counts
     where it stands with its property's name, before a word of the tool's name, as a clause of its own, after `as`,
@@ -161,12 +248,12 @@ def _flag(name: str, text: str) -> bool | None:
     return None if said is None else said.group("no") is None
 
 
-def _several(name: str, schema: Mapping[str, Any], request: _Words) -> list[Any]:
+def _several(name: str, schema: Mapping[str, Any], request: Request) -> list[Any]:
     items = schema.get("items", {})
     if not isinstance(items, Mapping):
         return []
     if "pattern" in items or items.get("format") in FORMATS:
-        return _distinct(_pinned(items, request.text))
+        return distinct(pinned(items, request.text))
     if "enum" in items:
         return [
             each for each in items["enum"] if re.search(rf"\b{re.escape(str(each))}\b", request.text, re.IGNORECASE)
@@ -175,7 +262,7 @@ def _several(name: str, schema: Mapping[str, Any], request: _Words) -> list[Any]
     return [part.strip() for part in re.split(r"\s+and\s+|/", given) if part.strip()] if given else []
 
 
-def _free_text(name: str, schema: Mapping[str, Any], request: _Words, *, required: bool) -> str | None:
+def _free_text(name: str, schema: Mapping[str, Any], request: Request, *, required: bool) -> str | None:
     slot = _slot(name, schema)
     if slot == "title":
         return request.quoted[0] if request.quoted else (_first_sentence(request.content) or None)
@@ -183,94 +270,26 @@ def _free_text(name: str, schema: Mapping[str, Any], request: _Words, *, require
         quoted = request.quoted[1:] if request.titled else request.quoted
         if quoted:
             return quoted[0]
-        longer = request.content if request.content != _first_sentence(request.content) else ""
+        longer = request.content if request.content.rstrip(".!") != _first_sentence(request.content) else ""
         return longer or ((request.content or "".join(request.quoted[:1]) or None) if required else None)
     if slot == "reason":
         return request.reason or (request.content or None if required else None)
     if slot == "person":
         found = PERSON.search(request.text)
         return (found.group("name") or found.group("at")).lstrip("@") if found else None
+    if slot == "phone":
+        phones = distinct(match.group() for match in PHONE.finditer(request.text))
+        return phones[0] if len(phones) == 1 else None
     return (request.content or None) if required else None
 
 
-def _taken_apart(tool: Tool, words: str, properties: Mapping[str, Mapping[str, Any]]) -> _Words:
-    text = words.strip()
-    quoted = tuple(next(filter(None, found.groups())).strip() for found in QUOTED.finditer(text))
-    because = BECAUSE.search(text)
-    slots = {_slot(name, schema) for name, schema in properties.items()}
-    about_something = bool(slots & {"title", "text"})
-    content = _content(tool, text, properties, ABOUT if about_something else WHY)
-    reason = because.group("rest").strip() if because else ("" if about_something else content)
-    return _Words(text, quoted, content, reason, "title" in slots)
-
-
-def _content(tool: Tool, text: str, properties: Mapping[str, Mapping[str, Any]], before: re.Pattern[str]) -> str:
-    """What is left of the words without the command, the ids and the clauses that choose something: the longest run of
-    such clauses, as typed."""
-    about = before.search(text)
-    command_words = tokens(" ".join((tool_words(tool), tool.description, *verbs_like(tool)))) - EMPTY_WORDS
-    if about is not None and tokens(text[: about.start()]) & command_words:
-        found = spans(text, about.end())
-        command = None
-    else:
-        found = spans(text, 0)
-        command = max(found, key=lambda span: len(tokens(text[slice(*span)]) & command_words), default=None)
-    runs: list[tuple[int, int]] = []
-    broken = True
-    for span in found:
-        clause = text[slice(*span)]
-        # Where only a reason is wanted, a clause that carries another argument is not one.
-        taken = before is WHY and any(_pinned(schema, clause) for schema in properties.values())
-        if span == command or taken or _only_chooses(clause, properties):
-            broken = True
-        elif broken:
-            runs.append(span)
-            broken = False
-        else:
-            runs[-1] = (runs[-1][0], span[1])
-    longest = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
-    return _without_trailing_choice(text[slice(*longest)].strip(" ,;:-–—"), properties)
-
-
-def _without_trailing_choice(content: str, properties: Mapping[str, Mapping[str, Any]]) -> str:
-    """`the failing backups with high priority` without its last three words."""
-    for name, schema in properties.items():
-        options = "|".join(re.escape(str(option)) for option in schema.get("enum", ()))
-        if options:
-            near = "|".join(map(re.escape, name_parts(name)))
-            choice = rf"(?:(?:{options})\s+(?:{near})|(?:{near})\s*:?\s*(?:{options}))"
-            content = re.sub(rf"[\s,]+(?:(?:with|at|as|and)\s+)*{choice}\W*$", "", content, flags=re.IGNORECASE)
-    return content
-
-
-def _only_chooses(clause: str, properties: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a clause says nothing but the value of a property: `high priority`, `TCK-12`, `assign it to Ana`."""
-    left = clause.lower()
-    for name, schema in properties.items():
-        for option in schema.get("enum", ()):
-            left = re.sub(rf"\b{re.escape(str(option).lower())}\b", " ", left)
-        for found in _pinned(schema, clause):
-            left = left.replace(found.lower(), " ")
-        left = re.sub(rf"\b(?:{'|'.join(map(re.escape, name_parts(name)))})\b", " ", left)
-    left = re.sub(r"assign(?:ed)?(?: \w+)? to \S+", " ", left)
-    return not tokens(left) - EMPTY_WORDS
-
-
-def _pinned(schema: Mapping[str, Any], text: str) -> list[str]:
-    """The values in a text that a property's pattern or format tells from prose; an array's are those of its items."""
-    items = schema.get("items")
-    if isinstance(items, Mapping):
-        return _pinned(items, text)
-    if "pattern" in schema:
-        return _matching(schema["pattern"], text)
-    if schema.get("format") in FORMATS:
-        return [found.group() for found in FORMATS[schema["format"]].finditer(text)]
-    return []
-
-
 def _slot(name: str, schema: Mapping[str, Any]) -> str | None:
-    """What free text a property takes; None for the other kinds."""
-    if "enum" in schema or "pattern" in schema or schema.get("format") in FORMATS or _type(schema) != "string":
+    """What free text or person a property takes; None for the other kinds."""
+    items = schema.get("items")
+    if type_of(schema) == "array" and isinstance(items, Mapping):
+        slot = schema.get("x-slot") or _slot(name, items)
+        return "person" if slot == "person" else None
+    if "enum" in schema or "pattern" in schema or schema.get("format") in FORMATS or type_of(schema) != "string":
         return None
     parts = name_parts(name)
     hint: str | None = schema.get("x-slot")
@@ -284,20 +303,6 @@ def _given_by_name(name: str, text: str) -> str | None:
     return (found.group(1) or found.group(2)).strip() if found else None
 
 
-def _matching(pattern: str, text: str) -> list[str]:
-    """The different pieces of a text that fit a schema's pattern, whatever their case, in the case that fits."""
-    inner = pattern.removeprefix("^").removesuffix("$")
-    found = (match.group() for match in re.finditer(rf"(?<![\w-])(?:{inner})(?![\w-])", text, re.IGNORECASE))
-    cased = (
-        next((form for form in (each, each.upper(), each.lower()) if re.search(pattern, form)), None) for each in found
-    )
-    return _distinct(each for each in cased if each)
-
-
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))
-
-
 def _cut(text: str | None, schema: Mapping[str, Any]) -> str | None:
     if not text:
         return None
@@ -307,8 +312,3 @@ def _cut(text: str | None, schema: Mapping[str, Any]) -> str | None:
 
 def _first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s+|\n", text, maxsplit=1)[0].rstrip(".!")
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    declared = schema.get("type", "string")
-    return declared if isinstance(declared, str) else next((each for each in declared if each != "null"), "string")

@@ -1,4 +1,4 @@
-"""What the rules are told: about a plan, about a request for signatures, and about who acts.
+"""What the rules are told: about a plan, a request for signatures, a request to a model, and about who acts.
 
 Facts are handed in by the floors above; this module only turns them into questions for the rule files. Nothing is
 filled in for a fact that is missing: the question then fails, and a failed question means no.
@@ -92,6 +92,31 @@ class SignRequest:
     approval: ApprovalFacts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """Something is about to be sent to a model server. The flags come from the platform's verified envelope."""
+
+    person: Person | None
+    """Whose request it serves; None for somebody the people file does not know, and for the house's own work."""
+    house: bool
+    """The assistant's own work, which nobody asked for."""
+    is_guest: bool
+    is_bot: bool
+    is_external: bool
+    place_internal: bool
+    """Nobody of another organisation can read along where it was asked."""
+    direct: bool
+    """It was asked in a one-to-one conversation with the assistant."""
+    endpoint: str
+    """Name of the server and the model, for example `llm.internal/qwen3`."""
+    inside: bool
+    """The server is the organisation's own."""
+    receives: str
+    """What the operator lets it receive when it is not: `nothing`, `own-words` or `everything`."""
+    others_words: bool
+    """The request carries what other people wrote."""
+
+
 def run_question(request: PlanRequest, action: ActionFacts, signed: Set[str]) -> Question:
     """May the requester have this action run, given the rules (by id) whose demands are met?"""
     principal, people = _principal(request.requester)
@@ -147,6 +172,27 @@ def sign_question(request: SignRequest) -> Question:
     )
 
 
+def model_question(request: ModelRequest) -> Question:
+    """May this be sent to this model?"""
+    principal, people = (("House", "house"), []) if request.house else _principal(request.person)
+    endpoint = {
+        "uid": {"type": "ModelEndpoint", "id": request.endpoint},
+        "attrs": {"inside": request.inside, "receives": request.receives},
+        "parents": [],
+    }
+    return Question(
+        principal=principal,
+        action="ask_model",
+        resource=("ModelEndpoint", request.endpoint),
+        entities=[*people, endpoint],
+        context={
+            "envelope": _envelope(request),
+            "others_words": request.others_words,
+            "direct": request.direct,
+        },
+    )
+
+
 def _principal(person: Person | None) -> tuple[tuple[str, str], list[dict[str, Any]]]:
     if person is None:
         return ("Stranger", "unknown"), []
@@ -162,7 +208,7 @@ def _principal(person: Person | None) -> tuple[tuple[str, str], list[dict[str, A
     return ("Person", person.id), [entity]
 
 
-def _envelope(sender: PlanRequest | SignRequest) -> dict[str, bool]:
+def _envelope(sender: PlanRequest | SignRequest | ModelRequest) -> dict[str, bool]:
     return {
         "is_guest": sender.is_guest,
         "is_bot": sender.is_bot,

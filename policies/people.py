@@ -11,9 +11,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 
 class PeopleError(Exception):
@@ -57,9 +59,24 @@ class Person:
     identities: tuple[Identity, ...]
     active: bool
     """False for somebody who left: still recognised, and refused by the rules."""
+    time_zone: str = "UTC"
+    """IANA name of the zone the person's "tomorrow" and "at nine" are meant in."""
 
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise PydanticCustomError(
+            "time_zone", "there is no time zone of this name; they look like Europe/Berlin"
+        ) from None
+    return name
+
+
+_Zone = Annotated[str, AfterValidator(_known_zone)]
 _Account = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+$")]
 
 
@@ -77,6 +94,7 @@ class _PersonEntry(_Entry):
     slack: list[_Account] = []
     teams: list[_Account] = []
     active: bool = True
+    time_zone: _Zone | None = None
 
 
 class _GroupEntry(_Entry):
@@ -86,6 +104,7 @@ class _GroupEntry(_Entry):
 class _PeopleFile(_Entry):
     people: list[_PersonEntry]
     groups: dict[_Name, _GroupEntry] = {}
+    time_zone: _Zone = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +155,10 @@ class Directory:
         return self._snapshot.people.get(person_id)
 
     def everyone(self) -> tuple[Person, ...]:
+        """Return the people who are active, by id."""
+        return tuple(person for person in self._snapshot.people.values() if person.active)
+
+    def known(self) -> tuple[Person, ...]:
         """Return all people, deactivated ones included, by id."""
         return tuple(self._snapshot.people.values())
 
@@ -173,7 +196,7 @@ def _read(path: Path) -> _Snapshot:
     by_identity: dict[Identity, Person] = {}
     by_group: dict[str, list[Person]] = {}
     for entry in sorted(entries.people, key=lambda entry: entry.id):
-        person = _person(entry, including)
+        person = _person(entry, including, entries.time_zone)
         if person.id in people:
             raise PeopleError(f"{path}: people.{person.id}.id: two people have this id")
         people[person.id] = person
@@ -190,7 +213,7 @@ def _read(path: Path) -> _Snapshot:
     return _Snapshot(stamp, people, by_identity, {group: tuple(members) for group, members in by_group.items()})
 
 
-def _person(entry: _PersonEntry, including: Mapping[str, frozenset[str]]) -> Person:
+def _person(entry: _PersonEntry, including: Mapping[str, frozenset[str]], time_zone: str) -> Person:
     accounts = [("slack", account) for account in entry.slack] + [("teams", account) for account in entry.teams]
     identities = dict.fromkeys(Identity(surface, *account.split("/")) for surface, account in accounts)
     groups = set(entry.groups).union(*(including.get(group, frozenset()) for group in entry.groups))
@@ -202,6 +225,7 @@ def _person(entry: _PersonEntry, including: Mapping[str, frozenset[str]]) -> Per
         groups=frozenset(groups),
         identities=tuple(identities),
         active=entry.active,
+        time_zone=entry.time_zone or time_zone,
     )
 
 

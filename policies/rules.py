@@ -1,4 +1,5 @@
-"""The answers of the rules: may this plan run, whose signatures does it need, does this click count.
+"""The answers of the rules: may this plan run, whose signatures does it need, does this click count, may this be sent
+to that model.
 
 Everything that is not a clean yes is a no: a rule that errors, a missing fact, a group in which nobody may sign.
 """
@@ -13,7 +14,17 @@ from types import MappingProxyType
 
 import structlog
 
-from policies.facts import ActionFacts, ApprovalFacts, PlanRequest, SignRequest, Verb, run_question, sign_question
+from policies.facts import (
+    ActionFacts,
+    ApprovalFacts,
+    ModelRequest,
+    PlanRequest,
+    SignRequest,
+    Verb,
+    model_question,
+    run_question,
+    sign_question,
+)
 from policies.people import Directory, Person
 from policies.ruleset import Effect, Rule, RulesError, RuleSet
 
@@ -22,6 +33,8 @@ __all__ = [
     "ApprovalFacts",
     "Decision",
     "GroupRequirement",
+    "ModelDecision",
+    "ModelRequest",
     "Outcome",
     "PlanRequest",
     "Rules",
@@ -90,6 +103,18 @@ class SignDecision:
     reason: str
     """One sentence for people: why, by the first of the rules."""
     policy_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDecision:
+    """Whether something may be sent to a model."""
+
+    allowed: bool
+    rule_ids: tuple[str, ...]
+    reason: str
+    """One sentence for people: why, by the first of the rules."""
+    answered: bool
+    """False when the rules could not be evaluated, which is a no that may be asked again."""
 
 
 class Rules:
@@ -174,6 +199,16 @@ class Rules:
         if answer.allowed and voter is not None and verb is not Verb.CONFIRM:
             groups = voter.groups & frozenset(approval.groups)
         return SignDecision(answer.allowed, tuple(sorted(groups)), _ids(told), told[0][1], self.digest)
+
+    def may_ask_model(self, request: ModelRequest) -> ModelDecision:
+        """Say whether something may be sent to a model. Never raises."""
+        try:
+            answer = self.ruleset.ask(model_question(request))
+        except Exception as error:
+            self._log_failure(error)
+            return ModelDecision(False, (ENGINE[0],), ENGINE[1], answered=False)
+        told = _told(answer.rules)
+        return ModelDecision(answer.allowed, _ids(told), told[0][1], answered=True)
 
     def standing_votes(self, voter_ids: Iterable[str], approval: ApprovalFacts) -> dict[str, int]:
         """Count, by group, the distinct people whose approval still stands: entitled now, not only when they clicked.

@@ -16,6 +16,8 @@ import handlers.skills
 from actions.catalogue import Catalogue
 from actions.connectors.registry import build_connectors
 from handlers.skills.registry import build_skills
+from inference.embeddings import OnnxEmbedder
+from inference.triage import Triage
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("records", "policies", "inference", "actions", "handlers", "bot")
@@ -148,7 +150,8 @@ def test_no_function_keeps_state_in_a_module(floor: str) -> None:
 
 
 def test_every_skill_module_is_in_the_registry(tmp_path: Path) -> None:
-    skills = build_skills(Catalogue(build_connectors(tmp_path, "http://127.0.0.1", samples=False)))
+    catalogue = Catalogue(build_connectors(tmp_path, "http://127.0.0.1", samples=False))
+    skills = build_skills(catalogue, Triage(tmp_path, OnnxEmbedder(tmp_path)))
     registered = {type(skill).__module__ for skill in skills}
     written = {
         f"handlers.skills.{module.name}"

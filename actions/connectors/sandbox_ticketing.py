@@ -11,9 +11,10 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,9 @@ from actions.catalogue import (
     Unreachable,
 )
 
+BUSY_SECONDS = 10.0
+"""How long one process waits for another that writes to the same file."""
+
 TICKET_ID = r"^TCK-[0-9]{1,9}$"
 
 _SCHEMA = """
@@ -42,12 +46,17 @@ CREATE TABLE IF NOT EXISTS tickets (
     state TEXT NOT NULL,
     resolution TEXT NOT NULL,
     requester TEXT NOT NULL,
+    due TEXT,
+    assignee TEXT NOT NULL DEFAULT '',
     version INTEGER NOT NULL,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, action TEXT NOT NULL, effect TEXT NOT NULL);
 """
+
+_ADDED_COLUMNS = {"due": "TEXT", "assignee": "TEXT NOT NULL DEFAULT ''"}
+"""Columns that files made by an earlier version lack."""
 
 SAMPLES: tuple[tuple[str, str, Priority], ...] = (
     ("Printer on the third floor jams on every second page", "Since Monday; the toner is new.", "normal"),
@@ -67,6 +76,13 @@ class CreateTicket(BaseModel):
     title: str = Field(min_length=3, max_length=200, description="What is wrong or wanted, in one line.")
     description: str = Field(default="", max_length=4000, description="Everything else that helps.")
     priority: Priority = Field(default="normal", description="How urgent it is.")
+    due: date | None = Field(default=None, description="The day it has to be done by.")
+    assignee: str = Field(
+        default="",
+        max_length=100,
+        description="Who is to do it, by the organisation's own short name for the person.",
+        json_schema_extra={"x-slot": "person"},
+    )
     requester: str = Field(
         default="",
         max_length=100,
@@ -82,6 +98,14 @@ class CloseTicket(BaseModel):
 
     ticket: str = Field(pattern=TICKET_ID, description="The ticket's id, like TCK-12.")
     resolution: str = Field(default="", max_length=1000, description="Why it can be closed.")
+
+
+class ReadTicket(BaseModel):
+    """Arguments of `ticketing.read`."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    ticket: str = Field(pattern=TICKET_ID, description="The ticket's id, like TCK-12.")
 
 
 class MyTickets(BaseModel):
@@ -106,6 +130,10 @@ class Ticket:
     """`open` or `closed`."""
     resolution: str
     requester: str
+    due: date | None
+    """The day it has to be done by."""
+    assignee: str
+    """Id of the person who is to do it; "" for nobody yet."""
     version: int
     created_at: datetime
     updated_at: datetime
@@ -132,7 +160,7 @@ class SandboxTicketing:
         return (
             ActionSpec(
                 name="ticketing.create",
-                version=1,
+                version=2,
                 title="Create a ticket",
                 description="Create a ticket in the ticketing system.",
                 arguments=CreateTicket,
@@ -164,6 +192,17 @@ class SandboxTicketing:
                 repeat=Repeat.NATURAL,
                 owner="support",
             ),
+            ActionSpec(
+                name="ticketing.read",
+                version=1,
+                title="Read a ticket",
+                description="Read one ticket.",
+                arguments=ReadTicket,
+                action_class=ActionClass.READ,
+                reversibility=Reversibility.REVERSIBLE,
+                repeat=Repeat.NATURAL,
+                owner="support",
+            ),
         )
 
     async def read_target(self, action: str, record: str) -> Target:
@@ -173,10 +212,13 @@ class SandboxTicketing:
         return Target(ticket.id, ticket.title, str(ticket.version), self.link(ticket.id))
 
     async def read(self, action: str, arguments: Mapping[str, Any]) -> Sequence[Target]:
+        if action == "ticketing.read":
+            one = await self.ticket(ReadTicket.model_validate(dict(arguments)).ticket)
+            return [Target(one.id, one.title, str(one.version), self.link(one.id), one.description)]
         if action != "ticketing.mine":
             raise Refused(f"The ticketing system has nothing to read for {action}.")
         tickets = await self.open_tickets(MyTickets.model_validate(dict(arguments)).requester)
-        return [Target(ticket.id, ticket.title, str(ticket.version), self.link(ticket.id)) for ticket in tickets]
+        return [Target(ticket.id, _line(ticket), str(ticket.version), self.link(ticket.id)) for ticket in tickets]
 
     async def perform(self, action: str, arguments: Mapping[str, Any], *, key: str, expected: str | None) -> Effect:
         operations: dict[str, Callable[[sqlite3.Connection], Effect]] = {
@@ -222,18 +264,22 @@ class SandboxTicketing:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_write_ahead_log(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_SCHEMA)
+            # Two processes may open an old file at once: one of them adds the columns, the other sees them.
+            connection.execute("BEGIN IMMEDIATE")
+            _add_columns(connection)
+            if self._samples and connection.execute("SELECT count(*) FROM tickets").fetchone()[0] == 0:
+                for title, description, priority in SAMPLES:
+                    sample = CreateTicket(title=title, description=description, priority=priority, requester="sample")
+                    _insert(connection, sample)
+            connection.execute("COMMIT")
             self._connection = connection
-            if self._samples:
-                connection.execute("BEGIN IMMEDIATE")
-                if connection.execute("SELECT count(*) FROM tickets").fetchone()[0] == 0:
-                    for title, description, priority in SAMPLES:
-                        _insert(connection, title, description, priority, "sample")
-                connection.execute("COMMIT")
         return self._connection
 
     def _run(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
@@ -265,9 +311,9 @@ class SandboxTicketing:
         return effect
 
     def _create(self, db: sqlite3.Connection, wanted: CreateTicket) -> Effect:
-        number = _insert(db, wanted.title, wanted.description, wanted.priority, wanted.requester)
-        ticket_id = f"TCK-{number}"
-        return Effect(ticket_id, f"Created {ticket_id}: {wanted.title}", self.link(ticket_id))
+        ticket_id = f"TCK-{_insert(db, wanted)}"
+        text = f"Created {ticket_id}: {wanted.title}{_terms(wanted.due, wanted.assignee)}"
+        return Effect(ticket_id, text, self.link(ticket_id))
 
     def _close_ticket(self, db: sqlite3.Connection, wanted: CloseTicket, expected: str | None) -> Effect:
         ticket = self._read(db, wanted.ticket)
@@ -289,14 +335,56 @@ class SandboxTicketing:
         return _ticket(row)
 
 
-def _insert(db: sqlite3.Connection, title: str, description: str, priority: Priority, requester: str) -> int:
+def _use_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Switch a file to WAL. SQLite tells the second of two processes that try at once "locked", whatever the busy
+    timeout is, so the waiting is done here (on the connector's own thread)."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _add_columns(db: sqlite3.Connection) -> None:
+    known = {row["name"] for row in db.execute("PRAGMA table_info(tickets)")}
+    for name, kind in _ADDED_COLUMNS.items():
+        if name not in known:
+            db.execute(f"ALTER TABLE tickets ADD COLUMN {name} {kind}")
+
+
+def _insert(db: sqlite3.Connection, wanted: CreateTicket) -> int:
     cursor = db.execute(
-        "INSERT INTO tickets (title, description, priority, state, resolution, requester, version, created_at,"
-        " updated_at) VALUES (?, ?, ?, 'open', '', ?, 1, ?, ?)",
-        (title, description, priority, requester, _now(), _now()),
+        "INSERT INTO tickets (title, description, priority, state, resolution, requester, due, assignee, version,"
+        " created_at, updated_at) VALUES (?, ?, ?, 'open', '', ?, ?, ?, 1, ?, ?)",
+        (
+            wanted.title,
+            wanted.description,
+            wanted.priority,
+            wanted.requester,
+            None if wanted.due is None else wanted.due.isoformat(),
+            wanted.assignee,
+            _now(),
+            _now(),
+        ),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
+
+
+def _line(ticket: Ticket) -> str:
+    """A ticket's title with what a list of tickets is read for."""
+    return ticket.title + _terms(ticket.due, ticket.assignee)
+
+
+def _terms(due: date | None, assignee: str) -> str:
+    terms = [f"due {due.isoformat()}"] if due is not None else []
+    terms += [f"assigned to {assignee}"] if assignee else []
+    return f" ({', '.join(terms)})" if terms else ""
 
 
 def _known_effect(db: sqlite3.Connection, key: str) -> Effect | None:
@@ -313,6 +401,8 @@ def _ticket(row: sqlite3.Row) -> Ticket:
         state=row["state"],
         resolution=row["resolution"],
         requester=row["requester"],
+        due=None if row["due"] is None else date.fromisoformat(row["due"]),
+        assignee=row["assignee"],
         version=row["version"],
         created_at=datetime.fromisoformat(row["created_at"]),
         updated_at=datetime.fromisoformat(row["updated_at"]),

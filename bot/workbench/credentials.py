@@ -10,6 +10,7 @@ import secrets
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -101,7 +102,16 @@ def ensure_people_file(path: Path) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     heading = "# Who may use Countersign, and as what. See policies/people.example.yaml. Edits are taken up at once.\n"
-    _write_private(path, heading + yaml.safe_dump({"people": people}, sort_keys=False))
+    _write_private(path, heading + yaml.safe_dump({"time_zone": _own_zone(), "people": people}, sort_keys=False))
+
+
+def _own_zone() -> str:
+    """The IANA name of this machine's time zone, from `TZ` or where `/etc/localtime` points; UTC where neither says."""
+    name = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return "UTC"
 
 
 def _write_private(path: Path, content: str) -> None:

@@ -74,7 +74,7 @@ class LocalPlatforms:
         signing = {rule.group for rule in self._core.rules.ruleset.rules if rule.group}
         return [
             LocalPerson(account.user, person.name)
-            for person in sorted(self._core.directory.everyone(), key=lambda person: bool(person.groups & signing))
+            for person in sorted(self._core.directory.known(), key=lambda person: bool(person.groups & signing))
             for account in person.identities
             if (account.surface, account.tenant) == (surface, tenant)
         ]
@@ -92,6 +92,8 @@ class LocalPlatforms:
             "State": ticket.state,
             "Priority": ticket.priority,
             "Asked for by": ticket.requester,
+            "Due": "–" if ticket.due is None else ticket.due.isoformat(),
+            "Assigned to": ticket.assignee or "–",
             "Description": ticket.description or "–",
             "Resolution": ticket.resolution or "–",
             "Version": str(ticket.version),

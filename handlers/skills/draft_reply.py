@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from handlers.card import Part, Quote, Text, TextStyle
+from handlers.card import Quote, Text
 from handlers.reply import Reply
-from handlers.skill import Answer, Ask, after_command
+from handlers.skill import Answer, Ask, Composed, after_command
 from handlers.thread import read_utterances
+from inference.purpose import Lane
 
 
 class DraftReply:
@@ -20,19 +21,34 @@ class DraftReply:
         "what should I answer",
         "prepare a reply to the customer above",
         "suggest a response to this message",
+        "which reply would suit this mail",
+        "write back that we agree with the plan",
+        "draft an apology to the client for the late delivery",
+        "I need to turn down their offer, find me nice words",
+        "word a friendly answer for me",
+        "help me write back to Lena",
+        "respnd to this for me",
+        "give me something to post as my answer",
+        "put together a short response thanking him",
+        "formulate a reply that asks when they can start",
+        "tell her politely that I can't make it, write the reply for me",
+        "what do I say to that? a suggestion please",
+        "could you please phrase an answer to the message above",
     )
     progress = "drafting"
+    lane = Lane.RICH
 
     def command(self, words: str) -> str | None:
         return after_command(words, "draft a reply", "draft reply", "draft an answer", "draft")
 
+    def follow_up(self, asked: str, words: str) -> str | None:
+        return None
+
     async def answer(self, ask: Ask) -> Answer:
         thread = await read_utterances(ask)
         answered = await ask.engine.draft(ask.words, thread)
-        parts: list[Part] = [
+        parts = (
             Text("Here is a draft. It is not sent; edit it and post it yourself."),
             Quote(answered.value, f"draft by the {answered.engine}"),
-        ]
-        if answered.degraded:
-            parts.append(Text(answered.degraded, TextStyle.SUBTLE))
-        return Reply(parts=tuple(parts), generated=True)
+        )
+        return Composed(Reply(parts=parts, generated=True), answered.engine, answered.degraded)

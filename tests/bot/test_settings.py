@@ -14,6 +14,9 @@ REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 SLACK = {"SLACK_SIGNING_SECRET": "s3cret", "SLACK_BOT_TOKEN": "xoxb-s3cret", "SLACK_TEAM_IDS": "T1, E2"}
 TEAMS = {"TEAMS_APP_ID": "app", "TEAMS_APP_PASSWORD": "s3cret", "TEAMS_TENANT_ID": "tenant"}
 
+MODEL = {"VLLM_BASE_URL": "http://llm.internal:8000/v1/", "VLLM_MODEL": "qwen3"}
+OUTSIDE = {"VLLM_BASE_URL": "https://api.example.com/v1", "VLLM_MODEL": "large"}
+
 
 def without(variables: dict[str, str], name: str) -> dict[str, str]:
     return {other: value for other, value in variables.items() if other != name}
@@ -32,6 +35,20 @@ def without(variables: dict[str, str], name: str) -> dict[str, str]:
         ({"VLLM_BASE_URL": "http://127.0.0.1:8000"}, "VLLM_MODEL", "both, or neither"),
         ({"VLLM_MODEL": "some-model"}, "VLLM_BASE_URL", "both, or neither"),
         ({"VLLM_BASE_URL": "127.0.0.1:8000", "VLLM_MODEL": "m"}, "VLLM_BASE_URL", "http://127.0.0.1:8000"),
+        ({**MODEL, "VLLM_DIALECT": "bedrock"}, "VLLM_DIALECT", "vllm or openai"),
+        ({**MODEL, "VLLM_LOCATION": "abroad"}, "VLLM_LOCATION", "inside or outside"),
+        ({**OUTSIDE, "VLLM_RECEIVES": "all"}, "VLLM_RECEIVES", "nothing or own-words or everything"),
+        ({**MODEL, "VLLM_RECEIVES": "own-words"}, "VLLM_RECEIVES", "VLLM_LOCATION=outside"),
+        ({**MODEL, "VLLM_PLANS_BY": "hope"}, "VLLM_PLANS_BY", "tools or schema"),
+        ({"VLLM_RICH_BASE_URL": "http://rich", "VLLM_RICH_MODEL": "m"}, "VLLM_BASE_URL", "set both"),
+        ({**MODEL, "VLLM_RICH_BASE_URL": "http://rich"}, "VLLM_RICH_MODEL", "both, or neither"),
+        ({"VLLM_CONCURRENCY": "0"}, "VLLM_CONCURRENCY", "whole number, 1 or more"),
+        ({"VLLM_CONCURRENCY": "many"}, "VLLM_CONCURRENCY", "whole number, 1 or more"),
+        ({"VLLM_TENANT_CONCURRENCY": "65"}, "VLLM_TENANT_CONCURRENCY", "at most that"),
+        ({"VLLM_BACKGROUND_CONCURRENCY": "²"}, "VLLM_BACKGROUND_CONCURRENCY", "whole number, 1 or more"),
+        ({"VLLM_TOKENS_PER_PERSON_AND_DAY": "-1"}, "VLLM_TOKENS_PER_PERSON_AND_DAY", "whole number, 0 or more"),
+        ({"EMBEDDINGS_URL": "http://127.0.0.1:8001"}, "EMBEDDINGS_MODEL", "both, or neither"),
+        ({"EMBEDDINGS_URL": "tcp://x", "EMBEDDINGS_MODEL": "m"}, "EMBEDDINGS_URL", "http://127.0.0.1:8000"),
         ({"VLLM_TOTAL_SECONDS": "soon"}, "VLLM_TOTAL_SECONDS", "number of seconds"),
         ({"COUNTERSIGN_PORT": "eighty"}, "COUNTERSIGN_PORT", "1 to 65535"),
         ({"COUNTERSIGN_PORT": "65536"}, "COUNTERSIGN_PORT", "1 to 65535"),
@@ -74,13 +91,15 @@ def test_nothing_but_redis_has_to_be_set(tmp_path: Path) -> None:
     settings = load_settings(REDIS, data=tmp_path)
     assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
     assert settings.database_url == f"sqlite:///{tmp_path.resolve() / 'countersign.db'}"
-    assert (settings.slack, settings.teams, settings.model.base_url) == (None, None, None)
+    assert (settings.slack, settings.teams, settings.model.fast) == (None, None, None)
     assert settings.people_file == tmp_path.resolve() / "people.yaml"
 
 
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
     names = (
-        "DATABASE_URL", "VLLM_BASE_URL", "VLLM_MODEL", "COUNTERSIGN_PORT", "COUNTERSIGN_HOST", "COUNTERSIGN_PUBLIC_URL",
+        "DATABASE_URL", "VLLM_BASE_URL", "VLLM_MODEL", "VLLM_RICH_BASE_URL", "VLLM_DIALECT", "VLLM_LOCATION",
+        "VLLM_RECEIVES", "VLLM_PLANS_BY", "VLLM_CONCURRENCY", "VLLM_TOKENS_PER_PERSON_AND_DAY", "EMBEDDINGS_URL",
+        "COUNTERSIGN_PORT", "COUNTERSIGN_HOST", "COUNTERSIGN_PUBLIC_URL",
         "COUNTERSIGN_KEY", "COUNTERSIGN_LOG_FORMAT", "COUNTERSIGN_APPROVAL_HOURS", "COUNTERSIGN_PEOPLE",
         "SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN", "TEAMS_APP_ID", "TEAMS_APP_PASSWORD",
     )  # fmt: skip
@@ -106,7 +125,7 @@ def test_a_configured_app_never_takes_unsigned_activities(tmp_path: Path) -> Non
 
 def test_the_models_patience_can_be_set(tmp_path: Path) -> None:
     model = load_settings({**REDIS, "VLLM_FIRST_TOKEN_SECONDS": "2.5"}, data=tmp_path).model
-    assert model.first_token == timedelta(seconds=2.5)
+    assert model.limits.first_token == timedelta(seconds=2.5)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 
 from actions import executions, plans
 from actions.executions import Execution
+from actions.origins import ArgumentOrigin, Source
 from actions.plans import About, Plan, PlannedCall, StoredPlan
 from handlers.approval_card import PlanView, details, draw, how_decided, progress
+from handlers.card import Facts, Heading, Text, TextStyle
 from policies import approvals
 from policies.approvals import Approval, Vote, VoteDecision
 from policies.people import Person
@@ -23,10 +27,19 @@ NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AMIR = Person("amir", "Amir", "amir@example.com", frozenset(), frozenset({"approvers"}), (), True)
 
 
-def stored(resolution: str = "solved") -> StoredPlan:
+TYPED = ArgumentOrigin(Source.TYPED)
+WORDED = ArgumentOrigin(Source.MODEL)
+
+
+def stored(
+    resolution: str = "solved",
+    origins: Mapping[str, ArgumentOrigin] = MappingProxyType({"ticket": TYPED, "resolution": WORDED}),
+    written_format: int = 2,
+) -> StoredPlan:
     """A plan that closes TCK-7."""
-    call = PlannedCall("ticketing.close", 1, "ticketing", {"ticket": "TCK-7", "resolution": resolution}, "TCK-7", "3")
-    canonical = Plan("default", "rosa", "f" * 64, (call,)).canonical()
+    arguments = {"ticket": "TCK-7", "resolution": resolution}
+    call = PlannedCall("ticketing.close", 1, "ticketing", arguments, "TCK-7", "3", origins)
+    canonical = Plan("default", "rosa", "f" * 64, (call,), written_format).canonical()
     about = About(
         title="Close a ticket",
         steps=("Close a ticket: TCK-7 (Lamp)",),
@@ -108,6 +121,45 @@ def test_whatever_the_arguments_are_the_card_shows_all_of_them(resolution: str) 
     plan = stored(resolution)
     said = text_of(draw(view(approval(), plan=plan), lambda verb: verb))
     assert resolution in said or json.dumps(resolution, ensure_ascii=False) in said
+
+
+def warnings(plan: StoredPlan) -> list[str]:
+    """The lines of a waiting card that stand out and speak of what was typed."""
+    parts = draw(view(approval(), plan=plan), lambda verb: verb).parts
+    return [part.text for part in parts if isinstance(part, Text) and "typed" in part.text]
+
+
+def test_a_waiting_card_names_the_values_the_requester_did_not_type() -> None:
+    quoted = ArgumentOrigin(Source.THREAD, ("m1",))
+    assert warnings(stored(origins={"ticket": quoted, "resolution": WORDED})) == [
+        "Not typed by Rosa: resolution (worded by the assistant), ticket (from a message of the thread). "
+        "Please compare before you sign."
+    ]
+
+
+def test_a_waiting_card_is_silent_about_values_that_were_typed_or_filled_in_without_a_model() -> None:
+    assert warnings(stored(origins={"ticket": TYPED, "resolution": ArgumentOrigin(Source.ASSISTANT)})) == []
+
+
+@pytest.mark.parametrize("plan", [stored(written_format=1), stored(origins={"ticket": TYPED})])
+def test_a_value_without_a_record_of_where_it_comes_from_is_warned_of(plan: StoredPlan) -> None:
+    assert "resolution (not recorded)" in warnings(plan)[0]
+
+
+def test_a_card_that_waits_for_nobody_warns_of_nothing() -> None:
+    done = approval(approvals.State.DENIED, decided_by="amir", decided_at=NOON)
+    assert "Not typed" not in text_of(draw(view(done), None))
+
+
+def test_the_details_say_of_each_value_where_it_comes_from() -> None:
+    quoted = ArgumentOrigin(Source.THREAD, ("m1", "m2"))
+    plan = stored(origins={"ticket": TYPED, "resolution": quoted})
+    parts = details(view(approval(), plan=plan)).parts
+    heading = next(n for n, part in enumerate(parts) if isinstance(part, Heading) and "comes from" in part.text)
+    assert parts[heading + 1 : heading + 3] == (
+        Text("ticketing.close", TextStyle.STRONG),
+        Facts((("resolution", "from 2 messages of the thread"), ("ticket", "typed by Rosa"))),
+    )
 
 
 @pytest.mark.parametrize("state", [state for state in approvals.State if state != approvals.State.PENDING])

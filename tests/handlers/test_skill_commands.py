@@ -12,6 +12,8 @@ from actions.catalogue import Catalogue
 from actions.connectors.sandbox_ticketing import SandboxTicketing
 from handlers.skill import after_command, as_tool
 from handlers.skills.registry import build_skills
+from inference.embeddings import OnnxEmbedder
+from inference.triage import Triage
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_any_words_are_a_command_or_not_but_never_an_error(words: str) -> None:
 
 
 def test_no_two_skills_claim_one_command(catalogue: Catalogue) -> None:
-    skills = build_skills(catalogue)
+    skills = build_skills(catalogue, Triage(Path("never-made"), OnnxEmbedder(Path("never-made"))))
     for skill in skills:
         claiming = [other.name for other in skills if other.command(skill.usage) is not None]
         assert claiming == [skill.name], f"{skill.usage!r} is claimed by {claiming}"

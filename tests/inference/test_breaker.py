@@ -139,10 +139,12 @@ def test_it_never_calls_during_the_cool_down_and_always_calls_after_it(steps: li
         assert refused == (opened_at is not None and clock.now - opened_at < 10)
         if refused or step == "cancel":
             continue
-        in_a_row = in_a_row + 1 if step == "fail" else 0
         if step == "succeed":
-            opened_at = None
-        elif in_a_row >= 2 or opened_at is not None:
+            # One short of opening again: the peer is on trial.
+            in_a_row, opened_at = 1 if opened_at is not None else 0, None
+            continue
+        in_a_row += 1
+        if in_a_row >= 2 or opened_at is not None:
             opened_at = clock.now
 
 
@@ -150,3 +152,19 @@ def test_it_never_calls_during_the_cool_down_and_always_calls_after_it(steps: li
 def test_a_breaker_that_could_not_work_is_refused(failures: int, cool_down: timedelta) -> None:
     with pytest.raises(ValueError, match="must be"):
         CircuitBreaker(failures=failures, cool_down=cool_down)
+
+
+def test_a_peer_that_a_probe_found_back_is_on_trial_until_a_call_succeeds() -> None:
+    breaker, clock = breaker_with_clock(failures=3)
+    for _ in range(3):
+        fail(breaker)
+    clock.now += 10
+    succeed(breaker)
+    fail(breaker)
+    assert breaker.circuit is Circuit.OPEN
+    clock.now += 10
+    succeed(breaker)
+    succeed(breaker)
+    fail(breaker)
+    fail(breaker)
+    assert breaker.circuit is Circuit.CLOSED

@@ -63,7 +63,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.lists(PIECES, max_size=14).map(" ".join), st.text(max_size=80)))
 def test_whatever_is_typed_the_arguments_fit_the_schema_and_stand_in_the_words(words: str) -> None:
-    for arguments in fill(TOOL, words):
+    for arguments in (filled.arguments for filled in fill(TOOL, words)):
         assert arguments_problem(TOOL.parameters, arguments) is None
         for value in arguments.values():
             assert str(value).lower() in words.lower()
@@ -79,13 +79,13 @@ def test_whatever_is_typed_the_arguments_fit_the_schema_and_stand_in_the_words(w
     ],
 )
 def test_words_in_the_middle_of_a_title_choose_nothing(words: str, expected: dict[str, object]) -> None:
-    (arguments,) = fill(TOOL, words)
-    assert arguments == expected
+    (filled,) = fill(TOOL, words)
+    assert filled.arguments == expected
 
 
 def test_a_title_that_is_too_long_is_cut_between_words() -> None:
-    (arguments,) = fill(TOOL, "create a ticket: " + "word " * 20)
-    assert arguments["title"] == ("word " * 8).strip()
+    (filled,) = fill(TOOL, "create a ticket: " + "word " * 20)
+    assert filled.arguments["title"] == ("word " * 8).strip()
 
 
 def test_a_schema_that_cannot_be_filled_from_words_gives_nothing() -> None:

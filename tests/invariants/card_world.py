@@ -88,9 +88,11 @@ class Room:
             directory=world.directory,
             judgement=world.judgement,
             road=world.road,
-            # Clicks need neither.
+            # Clicks need none of these.
             router=cast(Any, None),
             engine=cast(Any, None),
+            questions=cast(Any, None),
+            residency=cast(Any, None),
             skills=(),
             projector=self.projector,
             nonces=self.nonces,

@@ -90,6 +90,7 @@ FAULTS = [
     Fault("i03", Judgement, "entitled", "return frozenset(decision.groups)", "return frozenset(approval.requirement)"),
     Fault("i04", approvals, "sign", "approvals.c.digest == signature.displayed_digest,", ""),
     Fault("i04", plans.StoredPlan, "plan", "if digest(self.canonical) != self.digest:", "if False:"),
+    Fault("i04", plans, "_call_out", "in call.origins.items()", "in ()"),
     Fault("i04", Executor, "_check", "if stored.digest != held.digest:", "if False:"),
     Fault("i04", Executor, "_check", " or approval.digest != held.digest", ""),
     Fault("i04", Executor, "_check_target", "if target.version != call.target_version:", "if False:"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 
 from actions import executions, plans
 from actions.execute import MAX_ATTEMPTS
 from actions.executions import START_WITHIN
+from actions.origins import ArgumentOrigin, Source
 from actions.plans import PlannedCall, StoredPlan
 from actions.signing import SignResult
 from handlers import deliveries
@@ -60,11 +63,13 @@ async def test_i04_card_vote_order_execution_and_audit_name_one_digest(world: Wo
 
 def test_i04_every_part_of_a_plan_is_in_its_digest() -> None:
     """I4: the plan's bytes name action version, connector, target and its version, rules, tenant, requester."""
-    call = PlannedCall("ledger.pay", 1, "ledger", {"record": "A"}, "A", "1")
+    typed, quoted = ArgumentOrigin(Source.TYPED), ArgumentOrigin(Source.THREAD, ("m1",))
+    call = PlannedCall("ledger.pay", 1, "ledger", {"record": "A"}, "A", "1", {"record": typed})
     plan = plans.Plan("default", "rosa", "rules-1", (call,))
     changes: list[dict[str, Any]] = [
         {"action": "ledger.note"}, {"action_version": 2}, {"connector": "other"}, {"arguments": {}},
         {"target": "B"}, {"target_version": "2"}, {"target": None}, {"target_version": None},
+        {"origins": {"record": quoted}}, {"origins": {"record": replace(quoted, messages=("m2",))}}, {"origins": {}},
     ]  # fmt: skip
     others = [
         replace(plan, tenant="other"),
@@ -76,6 +81,26 @@ def test_i04_every_part_of_a_plan_is_in_its_digest() -> None:
     digests = {plans.digest(each.canonical()) for each in (plan, *others)}
     assert len(digests) == len(others) + 1
     assert plans.Plan.parse(plan.canonical()) == plan
+
+
+async def test_i04_a_plan_stored_by_an_earlier_version_is_what_is_signed_and_runs(world: World) -> None:
+    """I4: bytes of format 1, which knew no origins, stay the plan that they were."""
+    asked = await world.ask_for_signatures()
+    stored = await world.plan(asked)
+    value = json.loads(stored.canonical)
+    value["format"] = 1
+    for call in value["calls"]:
+        del call["origins"]
+    earlier = rfc8785.dumps(value)
+    digest = hashlib.sha256(earlier).hexdigest()
+    await world.change(plans.plans, plans.plans.c.id == stored.id, canonical=earlier, digest=digest)
+    await world.change(approvals.approvals, approvals.approvals.c.id == asked.id, digest=digest)
+    approval = await world.approval(asked)
+    assert plans.Plan.parse(earlier).canonical() == earlier
+    outcome = await world.click(approval, "amir")
+    assert outcome.execution_id is not None
+    assert await world.run(outcome.execution_id) is executions.State.DONE
+    assert len(world.ledger.effects) == 1
 
 
 async def test_i04_a_click_on_a_card_that_showed_something_else_is_refused(world: World) -> None:

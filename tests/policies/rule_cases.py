@@ -8,7 +8,8 @@ from typing import Any
 
 from policies.facts import SignRequest
 from policies.people import Directory, Person
-from policies.rules import ActionFacts, ApprovalFacts, PlanRequest, Rules, SignDecision, Verb
+from policies.rules import ActionFacts, ApprovalFacts, ModelRequest, PlanRequest, Rules, SignDecision, Verb
+from policies.ruleset import Question
 
 RULES = Path(__file__).parents[2] / "policies" / "rules"
 
@@ -93,3 +94,40 @@ def signed(rules: Rules, pressed: SignRequest) -> SignDecision:
         place_internal=pressed.place_internal,
         approval=pressed.approval,
     )
+
+
+def sending(person: Person | None, **changes: Any) -> ModelRequest:
+    """What somebody asks in a channel, about to be sent to a server of the organisation's own."""
+    request = ModelRequest(
+        person=person,
+        house=False,
+        is_guest=False,
+        is_bot=False,
+        is_external=False,
+        place_internal=True,
+        direct=False,
+        endpoint="llm.internal/small",
+        inside=True,
+        receives="nothing",
+        others_words=False,
+    )
+    return replace(request, **changes)
+
+
+def without_each_fact(question: Question) -> list[tuple[str, Question]]:
+    """Return the question once for each key of its context, of the envelope, and of its entities, without that key."""
+    fewer: list[tuple[str, Question]] = []
+    context = dict(question.context)
+    for key in context:
+        fewer.append((key, replace(question, context={k: v for k, v in context.items() if k != key})))
+    envelope = context["envelope"]
+    for key in envelope:
+        part = {k: v for k, v in envelope.items() if k != key}
+        fewer.append((f"envelope.{key}", replace(question, context={**context, "envelope": part})))
+    for position, entity in enumerate(question.entities):
+        others = [*question.entities[:position], *question.entities[position + 1 :]]
+        fewer.append((entity["uid"]["type"], replace(question, entities=others)))
+        for key in entity["attrs"]:
+            part = {**entity, "attrs": {k: v for k, v in entity["attrs"].items() if k != key}}
+            fewer.append((f"{entity['uid']['type']}.{key}", replace(question, entities=[*others, part])))
+    return fewer

@@ -193,3 +193,35 @@ def test_the_example_file_can_be_used_as_it_is() -> None:
     assert [person.id for person in directory.members("approvers")] == ["grace", "katherine"]
     assert [person.id for person in directory.members("finance")] == ["alan", "emmy", "katherine"]
     assert len(directory.members("security-admins")) == 3
+
+
+def test_a_persons_time_zone_is_their_own_or_that_of_the_file_or_utc(file: Path) -> None:
+    assert {person.time_zone for person in Directory.load(file).everyone()} == {"UTC"}
+    file.write_text(
+        SMALL.replace("people:", "time_zone: Europe/Berlin\npeople:", 1).replace(
+            "groups: [leads]", "groups: [leads]\n    time_zone: America/New_York"
+        )
+    )
+    assert [(person.id, person.time_zone) for person in Directory.load(file).everyone()] == [
+        ("ada", "Europe/Berlin"),
+        ("grace", "America/New_York"),
+    ]
+
+
+@pytest.mark.parametrize("zone", ["Berlin", "Europe", "../../etc/passwd", "/etc/localtime", "CEST", "''", "2"])
+def test_a_time_zone_that_does_not_exist_is_refused_in_one_line(file: Path, zone: str) -> None:
+    file.write_text(SMALL.replace("groups: [leads]", f"groups: [leads]\n    time_zone: {zone}"))
+    with pytest.raises(PeopleError) as refused:
+        Directory.load(file)
+    assert str(refused.value).startswith(f"{file}: people.grace.time_zone: ")
+    assert "\n" not in str(refused.value)
+    file.write_text(f"time_zone: {zone}\n{SMALL}")
+    with pytest.raises(PeopleError, match=r"people\.yaml: time_zone: "):
+        Directory.load(file)
+
+
+def test_everyone_is_those_who_are_active_and_those_who_left_are_still_known() -> None:
+    directory = Directory.load(EXAMPLE)
+    active = [person.id for person in directory.everyone()]
+    assert "charles" not in active
+    assert sorted([*active, "charles"]) == [person.id for person in directory.known()]

@@ -118,13 +118,15 @@ def test_a_broken_schema_is_refused_by_name(folder: Path, directory: Directory) 
 def test_the_digest_changes_with_any_file_and_with_nothing_else(folder: Path) -> None:
     digests = {RuleSet.load(folder).digest, RuleSet.load(folder).digest}
     assert len(digests) == 1
-    for path in sorted(folder.iterdir()):
+    files = sorted(folder.iterdir())
+    for path in files:
         path.write_text(path.read_text() + "\n")
         digests.add(RuleSet.load(folder).digest)
-    assert len(digests) == 6
+    changed = len(digests)
+    assert changed == 1 + len(files)
     (folder / "never.cedar").rename(folder / "always-never.cedar")
     digests.add(RuleSet.load(folder).digest)
-    assert len(digests) == 7
+    assert len(digests) == changed + 1
     (folder / "notes.txt").write_text("not a rule")
     digests.add(RuleSet.load(folder).digest)
-    assert len(digests) == 7
+    assert len(digests) == changed + 1

@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeDecorator
 import actions
 import bot.teams
 import handlers
+import inference
 import policies
 import records
 from records import migrate
@@ -49,7 +50,7 @@ def database(url: str) -> Iterator[Database]:
 
 def _load_all_tables() -> None:
     """Every module that may register a table has been imported."""
-    for package in (records, policies, actions, handlers, bot.teams):
+    for package in (records, policies, inference, actions, handlers, bot.teams):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if not module.ispkg:
                 importlib.import_module(module.name)
