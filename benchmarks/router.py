@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import described
+from benchmarks.peers import peers_environment
 from benchmarks.processes import ROOT
 from benchmarks.reliability_picture import picture
 from inference.calibration import area_under_curve, calibration_error, reliability
@@ -65,25 +66,6 @@ async def embed_all(train: Path, test: Path) -> Texts:
         return Texts(await embedded(parts.train, embedder), await embedded(parts.held_out, embedder), measured, times)
     finally:
         await embedder.close()
-
-
-def peers_environment() -> Path | None:
-    """The peers' interpreter, made where it is missing; None where it cannot be, with the reason on standard error."""
-    interpreter = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / "installed.txt"
-    if stamp.exists() and stamp.read_text() == PEERS.read_text():
-        return interpreter
-    steps = (
-        [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-        [str(interpreter), "-m", "pip", "install", "--quiet", "--requirement", str(PEERS)],
-    )
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True)
-        if done.returncode:
-            print(f"semantic-router is left out: {done.stderr.strip()[-300:]}", file=sys.stderr)
-            return None
-    stamp.write_text(PEERS.read_text())
-    return interpreter
 
 
 def of_peer(interpreter: Path, name: str, train: Examples, texts: Texts) -> list[Figures]:
@@ -158,7 +140,7 @@ def main() -> None:
     parsed = parser.parse_args()
     print(described())
     texts = asyncio.run(embed_all(parsed.train, parsed.test))
-    interpreter = peers_environment()
+    interpreter = peers_environment(ENVIRONMENT, PEERS)
     rows: list[Figures] = []
     for shots in (*(int(each) for each in parsed.shots.split(",")), None):
         name = "all examples" if shots is None else f"{shots} examples"

@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import described
+from benchmarks.peers import peers_environment
 from benchmarks.processes import ROOT, Processes, free_port
 
 STREAMS = (1, 16, 64)
@@ -194,25 +195,6 @@ class Comparison:
         return "\n".join(lines)
 
 
-def peers_environment() -> Path | None:
-    """The peers' interpreter, made where it is missing; None where it cannot be, with the reason on standard error."""
-    interpreter = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / "installed.txt"
-    if stamp.exists() and stamp.read_text() == PEERS.read_text():
-        return interpreter
-    steps = (
-        [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-        [str(interpreter), "-m", "pip", "install", "--quiet", "--requirement", str(PEERS)],
-    )
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True)
-        if done.returncode:
-            print(f"the peers are left out: {done.stderr.strip()[-300:]}", file=sys.stderr)
-            return None
-    stamp.write_text(PEERS.read_text())
-    return interpreter
-
-
 def _cpu(process: psutil.Process | None) -> float:
     """CPU seconds of a process and its children so far."""
     if process is None:
@@ -244,7 +226,7 @@ def main() -> None:
     print(described())
     print(f"{TOKENS} tokens an answer, one every {PACE_MS} ms; {rounds} rounds\n", flush=True)
     with Processes() as processes:
-        comparison = Comparison(processes, peers=peers_environment())
+        comparison = Comparison(processes, peers=peers_environment(ENVIRONMENT, PEERS))
         comparison.run(rounds)
         print(comparison.table())
     print("\nNot shown: a network, TLS, a model's own time, prompts of thousands of tokens.")

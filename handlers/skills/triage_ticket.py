@@ -65,8 +65,8 @@ class TriageTicket:
         found = await self._triage.propose(ticket)
         if found is None:
             return Reply.text(
-                "I have not learnt how your tickets are sorted yet. An operator teaches me with "
-                "`countersign train tickets --train FILE --install`; nothing was proposed or changed."
+                "I have not learnt how your tickets are sorted yet; nothing was proposed or changed. An operator "
+                "teaches me with the command “countersign train tickets”."
             )
         heads = {name: getattr(found, name) for name in HEADS}
         parts: list[Part] = [
