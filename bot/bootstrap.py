@@ -29,6 +29,7 @@ usage: ./countersign <command> [options]
   test [...]        lint, type-check and test; arguments go to pytest; `test --model-server` tests against a real vLLM
   model check       ask a configured language model whether it does what is needed
   train ...         fit classifiers and the encoder on your own examples
+  decisions         print why the newest messages went where they went
   bench router      measure how messages find their skill, on your own examples
   embed             a process that answers embeddings for several web processes
   audit verify      check the audit log's chain        audit export      write it out

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.commands import bench, embed, model, train
+from bot.commands import bench, decisions, embed, model, train
 from bot.commands.registry import CommandFailed, Run
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--url", default=os.environ.get("COUNTERSIGN_PUBLIC_URL"), help="our public https URL")
         command.set_defaults(run=run)
 
-    for group in (model, bench, train, embed):
+    for group in (model, bench, train, embed, decisions):
         group.register(add)
     return parser
 

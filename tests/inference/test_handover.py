@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from inference.breaker import CircuitBreaker
 from inference.embeddings import OnnxEmbedder
 from inference.handover import AWAY, INSTEAD, INTERRUPTED, Engine
 from inference.model import Facts, KnownPerson, ModelUnavailable, Surroundings
@@ -19,35 +18,13 @@ from inference.purpose import Lane, Purpose
 from inference.tier import Tier
 from inference.vllm import VllmModel
 from tests.doubles.model_server import Fault, ModelServer
-from tests.inference.engine_parts import CLOSE, INSIDE, LABELS, OUTSIDE, THREAD, TINY, OwnWordsOnly, Pause, Seen
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
+from tests.inference.engine_parts import CLOSE, INSIDE, LABELS, OUTSIDE, THREAD, TINY, OwnWordsOnly, Seen
 
 
 @pytest.fixture
 async def rich_server() -> AsyncIterator[ModelServer]:
     async with ModelServer() as server:
         yield server
-
-
-@pytest.fixture
-def pause() -> Pause:
-    return Pause()
-
-
-@pytest.fixture
-def seen() -> Seen:
-    return Seen()
-
-
-@pytest.fixture
-def tier(server: ModelServer, pause: Pause) -> Tier:
-    breaker = CircuitBreaker(failures=2, cool_down=timedelta(seconds=10), clock=pause.clock)
-    return Tier(VllmModel(server.url, "tiny", None, TINY), INSIDE, breaker=breaker, pause=pause)
 
 
 @pytest.fixture

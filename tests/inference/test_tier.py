@@ -24,28 +24,6 @@ from tests.inference.engine_parts import INSIDE, LABELS, THREAD, TINY, Pause, Se
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def pause() -> Pause:
-    return Pause()
-
-
-@pytest.fixture
-def seen() -> Seen:
-    return Seen()
-
-
-@pytest.fixture
-def tier(server: ModelServer, pause: Pause) -> Tier:
-    breaker = CircuitBreaker(failures=2, cool_down=timedelta(seconds=10), clock=pause.clock)
-    return Tier(VllmModel(server.url, "tiny", None, TINY), INSIDE, breaker=breaker, pause=pause)
-
-
-@pytest.fixture
 async def engine(tier: Tier, embedder: OnnxEmbedder, seen: Seen) -> AsyncIterator[Engine]:
     engine = Engine(OfflineEngine(embedder), tier, observer=seen)
     yield engine

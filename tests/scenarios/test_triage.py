@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 
 import pytest
@@ -39,6 +41,10 @@ async def test_a_ticket_gets_a_proposal_once_an_operator_has_taught_it(own_house
     await rosa.sees("There is no ticket TCK-999999")
     assert own_house.tickets()[ticket] == ("open", 1)
 
+    told = [json.loads(line) for line in (await countersign(own_house, "decisions", "--limit", "6")).splitlines()]
+    assert {each["prediction"] for each in told} == {"triage a ticket"}
+    assert not any("printer" in str(each) or "vpn" in str(each) for each in told)
+
 
 async def learn(house: House) -> None:
     """What an operator types, on 120 tickets that people sorted."""
@@ -47,8 +53,16 @@ async def learn(house: House) -> None:
     file = house.data / "sorted.csv"
     file.write_text("title,category\n" + "\n".join(rows) + "\n")
     arguments = ("train", "tickets", "--train", str(file), "--out", str(house.data / "out"), "--install")
-    command = (sys.executable, "-m", "bot.cli", *arguments, "--data", str(house.data))
-    child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
-    _, said = await child.communicate()
-    assert child.returncode == 0, said.decode()
+    await countersign(house, *arguments)
     assert (house.data / INSTALLED / "card.json").exists()
+
+
+async def countersign(house: House, *arguments: str) -> str:
+    """What a command prints to an operator of the house."""
+    command = (sys.executable, "-m", "bot.cli", *arguments)
+    pipe = asyncio.subprocess.PIPE
+    environment = {**os.environ, **house.variables}
+    child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe)
+    printed, said = await child.communicate()
+    assert child.returncode == 0, said.decode()
+    return printed.decode()
